@@ -1,0 +1,151 @@
+r"""What a group is: a law, an inverse, matrices that act on the plane, coordinates for kernels, and a grid.
+
+An element of H is a vector of real coordinates, a set of n elements is a tensor (n, dim). There are no element
+objects and no parameters: a group is a frozen dataclass, equal by value. Elements are a handful of numbers, so `grid`
+and `random` return them as float64 on the CPU: they are exact there, cost nothing and never make a GPU wait.
+
+Plane vectors are u = (y, x) with y pointing down, as pixels are indexed; matrices act on them from the left.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from math import pi
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Axis(NamedTuple):
+    """One coordinate that a kernel depends on: its topology, and how many lattice sites resolve it.
+
+    A `circle` of n sites closes on itself; a `plane`, `interval` or `points` axis has sites from -1 to 1 inclusive.
+    """
+
+    kind: Literal["plane", "circle", "interval", "points"]
+    sites: int
+
+    @property
+    def columns(self) -> int:
+        """Numbers per coordinate: a circle is the pair (cos, sin), so it has no seam."""
+        return 2 if self.kind == "circle" else 1
+
+
+class Group(ABC):
+    """A matrix group H acting on the plane; subclasses give the abstract methods, everything else is derived."""
+
+    dim: int
+    """Coordinates of an element."""
+    counts: ClassVar[tuple[str, ...]]
+    """What each argument of `grid` counts, for instance ("rotations",)."""
+    extent: float = 1.0
+    """Largest dilation: kernels are sampled on [-extent, extent]^2, so that the largest one fills its window."""
+
+    @abstractmethod
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """The law: (..., dim), (..., dim) -> (..., dim), broadcasting."""
+
+    @abstractmethod
+    def inverse(self, a: Tensor) -> Tensor:
+        """(..., dim) -> (..., dim)."""
+
+    @abstractmethod
+    def matrix(self, a: Tensor) -> Tensor:
+        """The homomorphism into GL(2): (..., dim) -> (..., 2, 2)."""
+
+    @abstractmethod
+    def chart(self, a: Tensor) -> Tensor:
+        """Continuous coordinates for kernels: (..., dim) -> (..., sum of columns), one `Axis` after the other."""
+
+    @abstractmethod
+    def axes(self, *sizes: int) -> tuple[Axis, ...]:
+        """Topology of the chart, with the lattice sites that relative coordinates of `grid(*sizes)` fall on."""
+
+    @abstractmethod
+    def grid(self, *sizes: int) -> Tensor:
+        """Deterministic sampling: (prod(sizes), dim), float64."""
+
+    @abstractmethod
+    def random(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n elements drawn uniformly from the sampled range: (n, dim), float64."""
+
+    def sample(self, sizes: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+        """A random coset of the grid, (prod(sizes), dim).
+
+        The grid is translated from the right: for a grid that is a subgroup, the coset is then mapped to itself by
+        the left action of the grid, and a network stays exactly invariant under it whatever was drawn.
+        """
+        return self.product(self.grid(*self.sizes(sizes)), self.random(1, generator))
+
+    @property
+    def parts(self) -> tuple[Group, ...]:
+        """The factors of a direct product, what `h0`, `h1` refer to in a formula; other groups are their own part."""
+        return (self,)
+
+    @property
+    def identity(self) -> Tensor:
+        """(1, dim)."""
+        element = self.grid(*(1 for _ in self.counts))
+        return self.product(element, self.inverse(element))
+
+    def split(self, a: Tensor) -> tuple[Tensor, ...]:
+        """The coordinates of each part: (..., dim) -> one (..., part.dim) per part."""
+        return a.split([part.dim for part in self.parts], -1)
+
+    def part_sizes(self, sizes: Sequence[int]) -> list[tuple[Group, tuple[int, ...]]]:
+        """Each part with its own share of the arguments of `grid`."""
+        rest = iter(sizes)
+        return [(part, tuple(next(rest) for _ in part.counts)) for part in self.parts]
+
+    def factor_grid(self, elements: Tensor) -> tuple[Tensor, ...] | None:
+        """The parts' elements if `elements` is their product as in `grid`, last varying fastest; else none."""
+        return (elements,)
+
+    def act(self, a: Tensor, u: Tensor) -> Tensor:
+        """Move plane vectors: (..., dim), (..., 2) -> (..., 2), broadcasting."""
+        matrix = self.matrix(a)
+        dtype = torch.promote_types(matrix.dtype, u.dtype)
+        return torch.einsum("...ij,...j->...i", matrix.to(dtype), u.to(dtype))
+
+    def det(self, a: Tensor) -> Tensor:
+        """By how much an element scales areas, |det|: (..., dim) -> (...)."""
+        return torch.linalg.det(self.matrix(a)).abs()
+
+    def relative(self, a: Tensor, b: Tensor) -> Tensor:
+        """h_a^-1 h_b for all pairs: (a, dim), (b, dim) -> (a, b, dim)."""
+        return self.product(self.inverse(a)[:, None], b[None])
+
+    def lattice_exact(self, a: Tensor) -> Tensor:
+        """Which elements map a pixel lattice to itself (quarter turns and flips): (..., dim) -> (...) of bool."""
+        matrix = self.matrix(a)
+        return ((matrix - matrix.round()).abs() < 1e-9).all(-1).all(-1) & (
+            matrix.abs().sum((-2, -1)).sub(2).abs() < 1e-9
+        )
+
+    def sizes(self, elements: Sequence[int]) -> tuple[int, ...]:
+        """`elements` as the arguments of `grid`.
+
+        Raises:
+            ValueError: if there is not one positive number for each of `counts`.
+        """
+        sizes = tuple(int(size) for size in elements)
+        if len(sizes) != len(self.counts) or any(size < 1 for size in sizes):
+            names, example = ", ".join(self.counts), [8, 3, 2, 2][: len(self.counts)]
+            raise ValueError(
+                f"`elements` must give {len(self.counts)} positive number(s) for {self} ({names}), but got "
+                f"{list(elements)}; pass for instance elements={example if self.dim else [1]}."
+            )
+        return sizes
+
+
+def wrap(angle: Tensor) -> Tensor:
+    """Angles in (-pi, pi]."""
+    return pi - torch.remainder(pi - angle, 2 * pi)
+
+
+def rotation(angle: Tensor) -> Tensor:
+    """(...) -> (..., 2, 2), turning the y axis towards the x axis: pi/2 is `torch.rot90(image, 1, (-2, -1))`."""
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)

@@ -1,0 +1,41 @@
+"""The trivial group: R^2 alone, the plain convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from src.groups.base import Axis, Group
+
+
+@dataclass(frozen=True)
+class Trivial(Group):
+    """{e}: elements have no coordinates, grids have one element."""
+
+    dim = 0
+    counts = ("identity",)
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.broadcast_tensors(a, b)[0]
+
+    def inverse(self, a: Tensor) -> Tensor:
+        return a
+
+    def matrix(self, a: Tensor) -> Tensor:
+        return torch.eye(2, dtype=a.dtype, device=a.device).expand(*a.shape[:-1], 2, 2)
+
+    def chart(self, a: Tensor) -> Tensor:
+        return a
+
+    def axes(self, identity: int = 1) -> tuple[Axis, ...]:
+        return ()
+
+    def grid(self, identity: int = 1) -> Tensor:
+        if identity != 1:
+            raise ValueError(f"`elements` of the trivial group must be [1], but got [{identity}].")
+        return torch.zeros(1, 0, dtype=torch.float64)
+
+    def random(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.zeros(n, 0, dtype=torch.float64)

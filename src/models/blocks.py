@@ -1,0 +1,196 @@
+"""What nets are made of: norms, pools, the residual block and the head, all as maps from fields to fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.models.field import Field, Pointwise
+from src.models.gconv import GConv, require_choice
+
+ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU}
+
+
+class BatchNorm(nn.Module):
+    """Batch norm per channel over samples, elements and pixels, as a matrix (pixels, channels)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, field: Field) -> Field:
+        pixels = field.pixels()
+        return Field.from_pixels(self.norm(pixels.flatten(0, -2)).view_as(pixels), field.elements)
+
+
+# Statistics over all elements and pixels are the same for a turned or scaled field, so every norm is equivariant.
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": BatchNorm,
+    "instance": lambda channels: Pointwise(nn.InstanceNorm3d(channels, affine=True)),
+    "layer": lambda channels: Pointwise(nn.GroupNorm(1, channels)),
+    "none": lambda channels: nn.Identity(),
+}
+HEAD_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm1d,
+    "instance": nn.LayerNorm,
+    "layer": nn.LayerNorm,
+    "none": lambda features: nn.Identity(),
+}
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers that a net chooses once and all its blocks share.
+
+    Args:
+        conv: makes a `GConv` from (in_channels, out_channels, **changes); everything else is bound.
+        normalisation: `batch`, `instance` (per sample and channel), `layer` (per sample) or `none`.
+        activation: `relu`, `elu` or `gelu`.
+        dropout: probability in [0, 1).
+
+    Raises:
+        ValueError: if one of them is none of these.
+    """
+
+    conv: Callable[..., GConv]
+    normalisation: str = "batch"
+    activation: str = "relu"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_choice("normalisation", self.normalisation, tuple(NORMS))
+        require_choice("activation", self.activation, tuple(ACTIVATIONS))
+        require_probability("dropout", self.dropout)
+
+    def norm(self, channels: int) -> nn.Module:
+        """Of a field."""
+        return NORMS[self.normalisation](channels)
+
+    def head_norm(self, features: int) -> nn.Module:
+        """Of invariants (n, features); per sample where fields are normalised per sample."""
+        return HEAD_NORMS[self.normalisation](features)
+
+    def activate(self) -> nn.Module:
+        """Activation, then dropout if any."""
+        activation = Pointwise(ACTIVATIONS[self.activation]())
+        return nn.Sequential(activation, Pointwise(nn.Dropout(self.dropout))) if self.dropout else activation
+
+
+class SpatialPool(nn.Module):
+    """Halve the image: windows of 2 x 2 for even sizes, or of 3 x 3 with a border for odd ones.
+
+    Args:
+        kind: `max` or `mean`.
+        kernel_size: 2 or 3.
+    """
+
+    stride = 2
+
+    def __init__(self, kind: str = "max", kernel_size: int = 2) -> None:
+        super().__init__()
+        require_choice("pooling", kind, ("max", "mean"))
+        if kernel_size not in (2, 3):
+            raise ValueError(f"`pool_size` must be 2 or 3, but got {kernel_size}.")
+        self.kind, self.kernel_size, self.padding = kind, kernel_size, kernel_size - 2
+
+    def extra_repr(self) -> str:
+        return f"{self.kind}, {self.kernel_size}"
+
+    def forward(self, field: Field) -> Field:
+        if min(field.values.shape[-2:]) < 2:
+            raise ValueError(
+                f"`pooling` needs 2 x 2 pixels or more, but got {tuple(field.values.shape[-2:])}; pool less."
+            )
+        window = {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
+        if self.kind == "max":
+            return field.with_planes(F.max_pool2d(field.planes(), **window))
+        return field.with_planes(F.avg_pool2d(field.planes(), **window, count_include_pad=False))
+
+
+class ResidualBlock(nn.Module):
+    """conv - norm - activation - conv - norm, plus a skip, then activation.
+
+    Main path and skip are sampled on the same elements. A skip that changes nothing makes the main path end on the
+    elements of the input; one that must change channels or stride is a 1x1 convolution onto those of the main path.
+
+    Args:
+        in_channels: of the input field.
+        out_channels: of the output field.
+        layers: what it is made of; the first convolution has its stride.
+
+    Raises:
+        ValueError: if the convolution's padding changes the image size.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, layers: Layers) -> None:
+        super().__init__()
+        self.conv1 = layers.conv(in_channels, in_channels)
+        self.conv2 = layers.conv(in_channels, out_channels, stride=1)
+        if 2 * self.conv2.padding != self.conv2.kernel_size - 1:
+            raise ValueError(
+                f"`padding` of a residual block must keep the image size, but got {self.conv2.padding} for "
+                f"kernel_size={self.conv2.kernel_size}; leave conv.padding=null and use an odd kernel."
+            )
+        self.norm1, self.norm2 = layers.norm(in_channels), layers.norm(out_channels)
+        self.activate1, self.activate2 = layers.activate(), layers.activate()
+        stride = self.conv1.stride
+        changes = in_channels != out_channels or stride != 1
+        self.skip = layers.conv(in_channels, out_channels, kernel_size=1, padding=0, stride=stride) if changes else None
+
+    def forward(self, field: Field) -> Field:
+        main = self.activate1(self.norm1(self.conv1(field)))
+        if self.skip is None:
+            main, skip = self.norm2(self.conv2(main, field.elements)), field
+        else:
+            main = self.norm2(self.conv2(main))
+            skip = self.skip(field, main.elements)
+        return self.activate2(Field(main.values + skip.values, main.elements))
+
+
+class Head(nn.Sequential):
+    """Invariants (n, channels) to logits (n, classes): linear - norm - ReLU - dropout - linear.
+
+    Args:
+        channels: invariants.
+        classes: logits.
+        norm: makes the norm of the hidden layer.
+        hidden: its width.
+        dropout: probability in [0, 1).
+    """
+
+    def __init__(
+        self, channels: int, classes: int, norm: Callable[[int], nn.Module], hidden: int = 256, dropout: float = 0.3
+    ) -> None:
+        require_probability("dropout", dropout)
+        first = nn.Linear(channels, hidden, bias=False)
+        super().__init__(first, norm(hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes))
+
+
+class Invariants(nn.Module):
+    """Pool over elements and pixels: (n, c, b, y, x) to (n, c).
+
+    Args:
+        kind: `max` or `mean`.
+    """
+
+    def __init__(self, kind: str = "max") -> None:
+        super().__init__()
+        require_choice("readout", kind, ("max", "mean"))
+        self.kind = kind
+
+    def extra_repr(self) -> str:
+        return self.kind
+
+    def forward(self, field: Field) -> Tensor:
+        pool = torch.amax if self.kind == "max" else torch.mean
+        return pool(field.pixels().flatten(1, -2), 1)
+
+
+def require_probability(name: str, value: float) -> None:
+    """Raises ValueError unless 0 <= value < 1."""
+    if not 0 <= value < 1:
+        raise ValueError(f"`{name}` must be a probability in [0, 1), but got {value}.")

@@ -1,0 +1,92 @@
+"""Which layers keep quarter turns and flips exact on a pixel grid.
+
+A layer with kernel k, padding p and stride s on n pixels starts its windows at one border and steps by s; a turned or
+flipped image is sampled at the turned places iff the last window ends at the other border, (n + 2 p - k) mod s = 0.
+One pixel more or less makes an exactly equivariant net an approximate one: "Using and Abusing Equivariance"
+(Edixhoven, Lengyel, van Gemert, 2023), https://arxiv.org/abs/2308.11316.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import nn
+
+from src.models.blocks import SpatialPool
+from src.models.gconv import GConv, require_choice
+
+
+class Window(NamedTuple):
+    """The geometry of one layer."""
+
+    name: str
+    kernel_size: int
+    stride: int
+    padding: int
+
+    def left_over(self, n: int) -> int:
+        """Pixels that no window reaches."""
+        return (n + 2 * self.padding - self.kernel_size) % self.stride
+
+    def outputs(self, n: int) -> int:
+        """Pixels after the layer."""
+        return (n + 2 * self.padding - self.kernel_size) // self.stride + 1
+
+
+def windows(net: nn.Module) -> Iterator[Window]:
+    """The layers along the main path, in order; skips have the stride of what they skip and agree with it."""
+    for name, module in net.named_modules():
+        if isinstance(module, GConv | SpatialPool) and not name.endswith("skip"):
+            yield Window(name, module.kernel_size, module.stride, module.padding)
+
+
+def inexact(net: nn.Module, size: tuple[int, int]) -> list[tuple[Window, int]]:
+    """The layers that are not exact on images of `size` (y, x), with the pixels that each gets."""
+    found = []
+    for n in dict.fromkeys(size):
+        for window in windows(net):
+            if window.left_over(n):
+                found.append((window, n))
+            n = window.outputs(n)
+    return found
+
+
+def check_exact(net: nn.Module, size: tuple[int, int], policy: str) -> None:
+    """Refuse, warn of, or accept layers that are not exact.
+
+    Args:
+        net: whose layers are convolutions and pools in order.
+        size: of its input images, (y, x).
+        policy: `require`, `warn` or `off`.
+
+    Raises:
+        ValueError: if a layer is not exact, and exactness is required.
+    """
+    require_choice("exact", policy, ("require", "warn", "off"))
+    found = inexact(net, size) if policy != "off" and has_exact_elements(net) else []
+    if not found:
+        return
+    window, n = found[0]
+    message = (
+        f"`{window.name}` (kernel {window.kernel_size}, stride {window.stride}, padding {window.padding}) leaves "
+        f"{window.left_over(n)} of {n} pixels over, so quarter turns and flips are not exact for images of "
+        f"{size[0]} x {size[1]}. Sizes that work: {' and '.join(map(str, nearest_sizes(net, max(size))))}; or change "
+        "conv.stride, net.pooling or net.pool_size (3 suits odd sizes), or accept it with net.exact=off."
+    )
+    if policy == "require":
+        raise ValueError(message)
+    warnings.warn(message, stacklevel=3)
+
+
+def nearest_sizes(net: nn.Module, n: int, how_many: int = 2) -> list[int]:
+    """The square sizes nearest to n at which every strided layer is exact."""
+    candidates = sorted(range(max(4, n // 2), 2 * n + 8), key=lambda m: (abs(m - n), m))
+    return sorted([m for m in candidates if not inexact(net, (m, m))][:how_many])
+
+
+def has_exact_elements(net: nn.Module) -> bool:
+    """Whether any group in the net turns or flips the pixel grid onto itself."""
+    convs = [module for module in net.modules() if isinstance(module, GConv)]
+    return any(int(conv.group.lattice_exact(conv.kernel.grid).sum()) > 1 for conv in convs)

@@ -1,0 +1,165 @@
+r"""Which numbers of a group-convolution kernel depend on which coordinates: a line of text.
+
+`"oi h, o x"` reads k_oi(x, h) = k_oi(h) k_o(x): a product of factors, each with its own kernel net. The first word of a
+factor names the channels it depends on, `o`utput and `i`nput; the others name coordinates relative to the output
+element h_a, for an input element h_b and a pixel offset u:
+
+    x           h_a^-1 u
+    h           h_a^-1 h_b
+    h0, h1      the parts of h_a^-1 h_b in a direct product of groups
+    a           h_a itself: such a kernel is not equivariant, on purpose
+
+The names are those of "Exploiting Redundancy: Separable Group Convolutional Networks on Lie Groups" (Knigge, Romero,
+Bekkers, 2022), https://arxiv.org/abs/2110.13059, as its code computes them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from src.groups import Group
+
+IMPLEMENTATIONS = {
+    "lifting": "oi x",
+    "nonseparable": "oi x h",
+    "separable": "oi h, o x",
+    "gseparable": "oi h, oi x",
+    "dseparable": "oi, o x h",
+    "dgseparable": "oi, o h, o x",
+    "separable+2d": "oi h0, o h1, o x",
+    "gseparable+2d": "oi h0, oi h1, oi x",
+}
+
+
+class Factor(NamedTuple):
+    """One factor: the channels and the coordinates that it depends on."""
+
+    channels: str
+    coordinates: tuple[str, ...]
+
+
+class Stage(NamedTuple):
+    """Factors that share a summed index, and the indices that their sum runs over: `i`, `x` and parts of the group."""
+
+    factors: tuple[int, ...]
+    input: bool
+    space: bool
+    parts: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Factorisation:
+    """A formula, or the name of one, and what follows from it.
+
+    Args:
+        formula: a name in `IMPLEMENTATIONS`, or a formula.
+
+    Raises:
+        ValueError: if the formula has an unknown word, repeats one, or lacks output or input channels.
+
+    Example:
+        >>> Factorisation("separable").formula
+        'oi h, o x'
+        >>> Factorisation("o x")
+        Traceback (most recent call last):
+        ...
+        ValueError: `implementation` must depend on output channels `o` and input channels `i`, but 'o x' lacks `i`; ...
+    """
+
+    formula: str
+    factors: tuple[Factor, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "formula", IMPLEMENTATIONS.get(self.formula, self.formula))
+        object.__setattr__(self, "factors", tuple(map(self._factor, self.formula.split(","))))
+        lacking = [letter for letter in "oi" if not any(letter in factor.channels for factor in self.factors)]
+        if lacking:
+            raise ValueError(
+                f"`implementation` must depend on output channels `o` and input channels `i`, but {self.formula!r} lacks "
+                f"{' and '.join(f'`{letter}`' for letter in lacking)}; write for instance 'oi h, o x', or one of "
+                f"{', '.join(IMPLEMENTATIONS)}."
+            )
+
+    def _factor(self, text: str) -> Factor:
+        channels, *coordinates = text.split() or [""]
+        unknown = [word for word in coordinates if not re.fullmatch(r"x|a|h\d?", word)]
+        if channels not in ("o", "i", "oi", "io") or unknown or len(set(coordinates)) < len(coordinates):
+            raise ValueError(
+                f"`implementation` must be one of {', '.join(IMPLEMENTATIONS)}, or factors such as 'oi h, o x' (channels "
+                f"among `o`, `i`, then coordinates among `x`, `h`, `h0`, `h1`, `a`, each once), but {self.formula!r} has "
+                f"the factor {text.strip()!r}."
+            )
+        if "h" in coordinates and any(len(word) > 1 for word in coordinates):
+            raise ValueError(
+                f"a factor depends on all of the group, `h`, or on parts of it, but {text.strip()!r} in "
+                f"{self.formula!r} names both; keep one."
+            )
+        return Factor(channels, tuple(coordinates))
+
+    def check(self, group: Group) -> None:
+        """Raises ValueError if the formula refers to a part that the group does not have."""
+        for factor in self.factors:
+            for word in factor.coordinates:
+                if word[0] == "h" and any(part >= len(group.parts) for part in parts_of(word, len(group.parts))):
+                    raise ValueError(
+                        f"`implementation` {self.formula!r} names the part `{word}` of a product, but {group} has "
+                        f"{len(group.parts)} part(s); use a product group such as sim2, or a form in `h`: "
+                        "'separable' for 'separable+2d', 'gseparable' for 'gseparable+2d'."
+                    )
+
+    def carried(self, parts: int) -> frozenset[int]:
+        """The parts of the group, out of `parts`, that some factor depends on."""
+        return frozenset().union(*(self._parts(factor, parts) for factor in self.factors))
+
+    def stages(self, parts: int) -> tuple[Stage, ...]:
+        """The sums that can be taken one after the other, in order; a single one if they cannot.
+
+        Factors that share no summed index can be summed in turn. Each stage but the first must find its inputs summed
+        already, and space comes last, since its coordinates depend on all of the output element.
+        """
+        stages: list[Stage] = []
+        for n, factor in enumerate(self.factors):
+            stage = Stage((n,), "i" in factor.channels, "x" in factor.coordinates, self._parts(factor, parts))
+            for other in [s for s in stages if share(stage, s)]:
+                stages.remove(other)
+                stage = merge(other, stage)
+            stages.append(stage)
+        stages.sort(key=lambda stage: (not stage.input, stage.space))
+        complete = any(s.space for s in stages) and self.carried(parts) == frozenset(range(parts))
+        in_turn = (
+            complete
+            and not stages[0].space
+            and len(stages[-1].parts) in (0, parts)
+            and all(s.input or s.space or s.parts for s in stages)
+            and not any("a" in factor.coordinates for factor in self.factors)
+        )
+        if not in_turn:
+            first, *rest = stages
+            for stage in rest:
+                first = merge(first, stage)
+            return (first,)
+        return tuple(stages)
+
+    def _parts(self, factor: Factor, parts: int) -> frozenset[int]:
+        return frozenset().union(*(parts_of(word, parts) for word in factor.coordinates))
+
+
+def parts_of(word: str, parts: int) -> frozenset[int]:
+    """Which of `parts` parts of a group a coordinate refers to: all for `h`, one for `h0`, none for `x`."""
+    if word == "h":
+        return frozenset(range(parts))
+    return frozenset({int(word[1:])}) if word[0] == "h" else frozenset()
+
+
+def share(one: Stage, other: Stage) -> bool:
+    """Whether two stages share a summed index."""
+    return (one.input and other.input) or (one.space and other.space) or bool(one.parts & other.parts)
+
+
+def merge(one: Stage, other: Stage) -> Stage:
+    """The stage that takes both sums at once."""
+    return Stage(
+        (*one.factors, *other.factors), one.input or other.input, one.space or other.space, one.parts | other.parts
+    )

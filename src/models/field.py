@@ -1,0 +1,60 @@
+"""Feature maps on a group, together with the group elements they are sampled at."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from src.groups import Group
+
+
+class Field(NamedTuple):
+    """A function on R^2 x H, sampled on pixels and on a list of elements of H.
+
+    The elements travel with the values, so an element g acts by `Field(warp(values, g), product(g, elements))`, with no
+    permutation of the group axis and for any sampling.
+
+    In memory channels are fastest, (n, y, x, b, c): folding (b, c) into the channels of a convolution is then free,
+    and so are norms and mixing over (pixels, channels). `pixels` and `from_pixels` go between the two orders.
+    """
+
+    values: Tensor
+    """(n, c, b, y, x)"""
+    elements: Tensor
+    """(b, dim)"""
+
+    @classmethod
+    def of_images(cls, images: Tensor, group: Group) -> Field:
+        """Images (n, c, y, x) are fields on the one element {e}."""
+        return cls(images[:, :, None], group.identity)
+
+    @classmethod
+    def from_pixels(cls, pixels: Tensor, elements: Tensor) -> Field:
+        """(n, y, x, b, c) to a field, without a copy."""
+        return cls(torch.einsum("nyxbc->ncbyx", pixels), elements)
+
+    def pixels(self) -> Tensor:
+        """(n, y, x, b, c), contiguous; without a copy if the values lie in memory as they should."""
+        return torch.einsum("ncbyx->nyxbc", self.values).contiguous()
+
+    def planes(self) -> Tensor:
+        """(n, b c, y, x), a batch of images in channels-last memory."""
+        return torch.einsum("nyxk->nkyx", self.pixels().flatten(-2))
+
+    def with_planes(self, planes: Tensor) -> Field:
+        """The field whose `planes` are (n, b c, y, x), on the same elements."""
+        pixels = torch.einsum("nkyx->nyxk", planes).unflatten(-1, (len(self.elements), -1))
+        return Field.from_pixels(pixels, self.elements)
+
+
+class Pointwise(nn.Module):
+    """Apply a module that keeps the group axis to the values of a field, such as an activation or dropout."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, field: Field) -> Field:
+        return Field(self.module(field.values), field.elements)

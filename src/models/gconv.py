@@ -1,0 +1,260 @@
+r"""The only convolution: every group, every kernel net, every factorisation.
+
+f'(x, h_a) = sum_b sum_u k(h_a^-1 u, h_a^-1 h_b) / |det h_a| f(x + u, h_b)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from src.groups import Axis, Group
+from src.models import paths
+from src.models.factorisation import Factorisation
+from src.models.field import Field
+from src.models.kernel import GroupKernel
+from src.models.kernels import Siren
+from src.models.paths import Step
+
+
+class GConv(nn.Module):
+    r"""Group convolution on R^2 x H, and lifting to it.
+
+    The assembled kernel, `weight`, is the slow truth. The `dense` path convolves with it, which is always right; the
+    `sequential` path takes the sums of a separable kernel in turn, which is equal and cheaper. The sum over input
+    elements is an average, so that a trained layer can be evaluated on more or on other elements.
+
+    In evaluation, without gradients, assembled weights are kept until a parameter or an element changes.
+
+    Args:
+        in_channels: channels of the input field.
+        out_channels: channels of the output field.
+        kernel_size: pixels k of the k x k window; the largest dilation of the group fills it.
+        group: the group H.
+        elements: how many elements, one number for each of `group.counts`.
+        implementation: a name or formula of `Factorisation`.
+        kernel: makes a kernel net from (axes, channels).
+        mask: makes a window from (axes), or none.
+        stride: of the output pixels.
+        padding: zeros on each side; none keeps the image size and needs an odd kernel.
+        bias: add a trained bias per output channel.
+        sampling: `grid`, or `random` for a new random coset of the grid in every forward pass of training.
+        path: `dense`, `sequential`, or `auto` for the cheaper one.
+
+    Raises:
+        ValueError: naming the argument, if one cannot be honoured.
+
+    Example:
+        >>> from src.groups import SO2
+        >>> lift = GConv(1, 4, 5, group=SO2(), elements=(8,), implementation="lifting")
+        >>> conv = GConv(4, 6, 5, group=SO2(), elements=(8,), implementation="separable")
+        >>> conv(lift(Field.of_images(torch.randn(2, 1, 28, 28), SO2()))).values.shape
+        torch.Size([2, 6, 8, 28, 28])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        group: Group,
+        elements: Sequence[int],
+        implementation: str | Factorisation,
+        kernel: Callable[[Sequence[Axis], int], nn.Module] = Siren,
+        mask: Callable[[Sequence[Axis]], nn.Module] | None = None,
+        stride: int = 1,
+        padding: int | None = None,
+        bias: bool = False,
+        sampling: str = "grid",
+        path: str = "auto",
+    ) -> None:
+        super().__init__()
+        require_positive(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride)
+        require_choice("sampling", sampling, ("grid", "random"))
+        require_choice("path", path, ("auto", "dense", "sequential"))
+        is_parsed = isinstance(implementation, Factorisation)
+        factorisation = implementation if is_parsed else Factorisation(implementation)
+        factorisation.check(group)
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
+        self.group, self.stride, self.sampling, self.path = group, stride, sampling, path
+        self.padding = same_padding(kernel_size) if padding is None else padding
+        self.stages = factorisation.stages(len(group.parts))
+        if path == "sequential" and len(self.stages) == 1:
+            raise ValueError(
+                f"`path` sequential needs a kernel whose sums can be taken in turn, but {factorisation.formula!r} is "
+                "not separable in that way; use 'dense' or 'auto'."
+            )
+        self.kernel = GroupKernel(in_channels, out_channels, kernel_size, group, elements, factorisation, kernel, mask)
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self._planned: tuple[Tensor, Tensor, list[Step]] | None = None
+        self._kept: tuple[tuple[Tensor, ...], list[tuple[Step, Tensor]]] | None = None
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, group={self.group}, elements={self.elements}, "
+            f"implementation={self.kernel.factorisation.formula!r}, stride={self.stride}, padding={self.padding}, "
+            f"bias={self.bias is not None}, sampling={self.sampling}, path={self.path}"
+        )
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """How many elements the layer samples, one number for each of `group.counts`; can be set after training."""
+        return self.kernel.elements
+
+    @elements.setter
+    def elements(self, elements: Sequence[int]) -> None:
+        self.kernel.elements = elements
+
+    def output_elements(self, field: Field) -> Tensor:
+        """Where the output is sampled by default, (a, dim).
+
+        A new random coset in training with `sampling="random"`; else the field's own elements if they are as many as
+        the layer's; else the layer's grid, as in lifting.
+        """
+        if self.training and self.sampling == "random":
+            return self.group.sample(self.elements)
+        return field.elements if len(field.elements) == len(self.kernel.grid) else self.kernel.grid
+
+    def forward(self, field: Field, elements: Tensor | None = None) -> Field:
+        """Convolve (n, i, b, y, x) to (n, o, a, y', x').
+
+        Args:
+            field: the input.
+            elements: output elements (a, dim); none for `output_elements`.
+
+        Raises:
+            ValueError: if the field has other channels than the layer, or is smaller than the kernel.
+        """
+        self._check(field)
+        a = self.output_elements(field) if elements is None else elements
+        pixels = field.pixels()
+        for step, weight in self._operators(a, field.elements):
+            if step.stage.space:
+                pixels = paths.convolve(pixels, weight, step, self.stride, self.padding)
+            else:
+                pixels = paths.mix(pixels, weight, step)
+        return Field.from_pixels(pixels if self.bias is None else pixels + self.bias, a)
+
+    def weight(self, a: Tensor, b: Tensor, u: Tensor | None = None) -> Tensor:
+        """The whole kernel.
+
+        Args:
+            a: output elements (a, dim).
+            b: input elements (b, dim).
+            u: kernel coordinates (y, x, 2); none for those of the k x k window.
+
+        Returns:
+            (o, a, i, b, y, x)
+        """
+        weight = self.kernel(range(len(self.kernel.nets)), a, b, u)
+        pixels = (self.kernel_size,) * 2 if u is None else u.shape[:2]
+        weight = weight.expand(len(a), len(b), *pixels, self.out_channels, self.in_channels)
+        return torch.einsum("abyxoi->oaibyx", weight)
+
+    @torch.no_grad()
+    def bake(self, a: Tensor | None = None, b: Tensor | None = None) -> nn.Conv2d:
+        """A plain convolution with the kernel frozen in, from (n, i b, y, x) to (n, o a, y', x').
+
+        Args:
+            a: output elements (a, dim); none for the layer's grid.
+            b: input elements (b, dim); none for the layer's grid, or for {e} if the kernel does not depend on them.
+        """
+        a = self.kernel.grid if a is None else a
+        if b is None:
+            b = self.kernel.grid if self.kernel.carried else self.group.identity
+        weight = (self.weight(a, b) * self._average(b)).flatten(2, 3).flatten(0, 1)
+        conv = nn.Conv2d(*weight.shape[1::-1], self.kernel_size, self.stride, self.padding, bias=self.bias is not None)
+        conv = conv.to(weight)
+        conv.weight.copy_(weight)
+        if self.bias is not None:
+            conv.bias.copy_(self.bias.repeat_interleave(len(a)))
+        return conv
+
+    def _average(self, b: Tensor) -> float:
+        """The weight of an input element: 1 where they are as many as on the grid that the kernel is scaled for."""
+        return self.kernel.summed / len(b)
+
+    def _steps(self, a: Tensor, b: Tensor) -> list[Step]:
+        """The path that `path` asks for, or the cheaper one."""
+        dense = paths.whole(self.stages, a, b)
+        if self.path == "dense" or len(self.stages) == 1:
+            return dense
+        steps = paths.plan(self.stages, self.group, a, b)
+        if self.path == "sequential":
+            if steps is None:
+                raise ValueError(
+                    f"`path` sequential needs elements that are a product of the parts of {self.group}, as its grids "
+                    "and samples are; use path 'auto' for others."
+                )
+            return steps
+        sizes = (self.out_channels, self.in_channels, len(a), len(b), self.kernel_size)
+        return dense if steps is None or paths.cost(dense, *sizes) <= paths.cost(steps, *sizes) else steps
+
+    def _operators(self, a: Tensor, b: Tensor) -> list[tuple[Step, Tensor]]:
+        """The steps and their weights, assembled anew or kept from the last evaluation."""
+        if self.training or torch.is_grad_enabled():
+            return self._assemble(a, b)
+        # Compared by value: parameters can change in ways that leave no other trace, such as through `.data`.
+        key = (torch.cat([x.flatten() for x in chain(self.parameters(), self.buffers())]), a, b)
+        if self._kept is None or not all(map(same, self._kept[0], key)):
+            self._kept = (key, self._assemble(a, b))
+        return self._kept[1]
+
+    def _assemble(self, a: Tensor, b: Tensor) -> list[tuple[Step, Tensor]]:
+        if self._planned is None or self._planned[0] is not a or self._planned[1] is not b:
+            self._planned = (a, b, self._steps(a, b))
+        steps = self._planned[2]
+        weights = [self.kernel(step.stage.factors, step.a, step.b) for step in steps]
+        weights[0] = weights[0] * self._average(b)
+        sizes = (self.out_channels, self.in_channels, self.kernel_size)
+        return [(step, paths.arrange(step, weight, *sizes)) for step, weight in zip(steps, weights, strict=True)]
+
+    def _check(self, field: Field) -> None:
+        if field.values.dim() != 5 or field.values.shape[1] != self.in_channels:
+            raise ValueError(
+                f"`field` must have values (n, {self.in_channels}, b, y, x), but got {tuple(field.values.shape)}; make "
+                "one from images with Field.of_images(images, group)."
+            )
+        if field.values.shape[2] != len(field.elements):
+            raise ValueError(
+                f"`field` has values on {field.values.shape[2]} elements, (n, c, b, y, x) = {tuple(field.values.shape)}, "
+                f"but lists {len(field.elements)} elements."
+            )
+        if self.kernel_size > min(field.values.shape[-2:]):
+            y, x = field.values.shape[-2:]
+            raise ValueError(
+                f"`kernel_size` must not exceed the image, but got {self.kernel_size} for {y} x {x} pixels; use a "
+                "smaller kernel, larger images, or fewer pools."
+            )
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal in value, dtype and device."""
+    return one is other or (one.dtype == other.dtype and one.device == other.device and torch.equal(one, other))
+
+
+def same_padding(kernel_size: int) -> int:
+    """Zeros on each side that keep the image size."""
+    if kernel_size % 2 == 0:
+        raise ValueError(
+            f"`padding` none keeps the image size, which needs an odd `kernel_size`, but got {kernel_size}; use an odd "
+            "kernel or give the padding."
+        )
+    return kernel_size // 2
+
+
+def require_positive(**numbers: int) -> None:
+    """Raises ValueError, with the argument's name, unless every number is a positive integer."""
+    for name, number in numbers.items():
+        if not (isinstance(number, int) and number >= 1):
+            raise ValueError(f"`{name}` must be a positive integer, but got {number!r}.")
+
+
+def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raises ValueError unless the value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, but got {value!r}.")

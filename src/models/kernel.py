@@ -1,0 +1,183 @@
+r"""Group-convolution kernels: a product of kernel nets on relative coordinates.
+
+Letters, here and in the whole project: n batch, o i output and input channels, a b output and input elements, y x
+pixels, u pixel offsets of the kernel window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from src.groups import Axis, Group
+from src.models.factorisation import Factorisation
+from src.models.kernels import Constant
+
+
+class GroupKernel(nn.Module):
+    r"""k(h_a^-1 u, h_a^-1 h_b) / |det h_a|, as the product of a factorisation's factors and of their windows.
+
+    Kernel nets have unit second moment at initialisation; here they are scaled by (fan-in)^-1/2, so that a convolution
+    preserves variance whatever the factorisation. The fan-in counts input channels, and the energy of windows and
+    determinants over window pixels and input elements, on average over the output elements of the grid.
+
+    Args:
+        in_channels: i.
+        out_channels: o.
+        kernel_size: pixels k of the k x k window; the largest dilation of the group fills it.
+        group: the group H.
+        elements: how many elements, one number for each of `group.counts`; can be set anew after training.
+        factorisation: which channels and coordinates each kernel net depends on.
+        kernel: makes a kernel net from (axes, channels).
+        mask: makes a window from (axes), or none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        group: Group,
+        elements: Sequence[int],
+        factorisation: Factorisation,
+        kernel: Callable[[Sequence[Axis], int], nn.Module],
+        mask: Callable[[Sequence[Axis]], nn.Module] | None,
+    ) -> None:
+        super().__init__()
+        self.channels = {"o": out_channels, "i": in_channels}
+        self.kernel_size, self.group, self.elements, self.factorisation = kernel_size, group, elements, factorisation
+        self.nets = nn.ModuleList()
+        for factor in factorisation.factors:
+            axes = [axis for word in factor.coordinates for axis in self._axes(word)]
+            values = prod(self.channels[letter] for letter in factor.channels)
+            self.nets.append(kernel(axes, values) if axes else Constant(values))
+        self.masks = nn.ModuleDict({word: mask(self._axes(word)) for word in self._windowed()} if mask else {})
+        # Part of what a trained kernel means, hence in the state: setting other elements must not rescale it.
+        self.register_buffer("gain", torch.tensor(1.0))
+        self.gain.fill_(self.summed / (in_channels * self._energy()) ** 0.5)
+        self._known: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        return self._elements
+
+    @elements.setter
+    def elements(self, elements: Sequence[int]) -> None:
+        self._elements = self.group.sizes(elements)
+        self.grid = self.group.grid(*self._elements)
+
+    @property
+    def carried(self) -> frozenset[int]:
+        """The parts of the group that the kernel depends on."""
+        return self.factorisation.carried(len(self.group.parts))
+
+    @property
+    def summed(self) -> int:
+        """How many input elements the kernel is scaled for: the grid's, or that of an image if it depends on none."""
+        return prod(self.elements) if self.carried else 1
+
+    def forward(self, factors: Iterable[int], a: Tensor, b: Tensor, u: Tensor | None = None) -> Tensor:
+        """The product of some of the factors, with their windows and scales.
+
+        Args:
+            factors: which.
+            a: output elements (a, dim).
+            b: input elements (b, dim).
+            u: kernel coordinates (y, x, 2); none for those of the k x k window.
+
+        Returns:
+            (a, b, y, x, o, i), of size 1 where it does not depend on an index
+        """
+        coordinates = self._window(a, b) if u is None else self._coordinates(a, b, u)
+        with torch.autocast(self.gain.device.type, enabled=False):
+            return reduce(torch.mul, [self._factor(n, coordinates) for n in factors])
+
+    def offsets(self) -> Tensor:
+        """The window's coordinates (y, x, 2), on [-extent, extent]^2; a 1x1 window is the origin."""
+        extent = self.group.extent if self.kernel_size > 1 else 0.0
+        line = torch.linspace(-extent, extent, self.kernel_size, dtype=torch.float64)
+        return torch.stack(torch.meshgrid(line, line, indexing="ij"), -1)
+
+    def _factor(self, n: int, coordinates: dict[str, Tensor]) -> Tensor:
+        factor = self.factorisation.factors[n]
+        # A factor of no coordinates still wants a tensor (1, 1, 1, 1, 0) of them.
+        inputs = [coordinates[word] for word in factor.coordinates] or [coordinates["1/det"][:1, ..., :0]]
+        values = self.nets[n](join(inputs))
+        window = self._factor_window(n, coordinates)
+        values = values if window is None else values * window
+        values = values.unflatten(-1, [self.channels[letter] for letter in factor.channels])
+        return {"oi": values, "io": values.mT, "o": values[..., None], "i": values[..., None, :]}[factor.channels]
+
+    def _factor_window(self, n: int, coordinates: dict[str, Tensor]) -> Tensor | None:
+        """What multiplies the values of factor n, (a, b, y, x, 1): each window once, by the first that carries it."""
+        scales = [self.gain / self.summed] if n == 0 else []
+        for word in self._first_words(n):
+            if word in self.masks:
+                scales.append(self.masks[word](coordinates[word])[..., None])
+            if word == "x":
+                scales.append(coordinates["1/det"])
+        return reduce(torch.mul, scales) if scales else None
+
+    def _first_words(self, n: int) -> list[str]:
+        earlier = {word for factor in self.factorisation.factors[:n] for word in factor.coordinates}
+        return [word for word in self.factorisation.factors[n].coordinates if word not in earlier]
+
+    def _energy(self) -> float:
+        """Sum of the squared window over pixels and summed input elements, averaged over output elements."""
+        coordinates = self._coordinates(self.grid, self.grid, self.offsets())
+        windows = [self._factor_window(n, coordinates) for n in range(len(self.nets))]
+        window = reduce(torch.mul, [w for w in windows if w is not None]) * self.summed
+        shape = (len(self.grid), len(self.grid), self.kernel_size, self.kernel_size)
+        return float(window[..., 0].detach().double().square().expand(shape).mean((0, 1)).sum() * self.summed)
+
+    def _axes(self, word: str) -> tuple[Axis, ...]:
+        if word == "x":
+            # The one offset of a 1x1 window is the origin: nothing to depend on.
+            return (Axis("plane", self.kernel_size),) * (2 if self.kernel_size > 1 else 0)
+        if word in ("h", "a"):
+            return self.group.axes(*self.elements)
+        part, own = self.group.part_sizes(self.elements)[int(word[1:])]
+        return part.axes(*own)
+
+    def _windowed(self) -> set[str]:
+        """The coordinates that get a window: all relative ones, but parts of the group only if it has none itself."""
+        words = {word for factor in self.factorisation.factors for word in factor.coordinates} - {"a"}
+        return {word for word in words if word in ("x", "h") or "h" not in words}
+
+    def _coordinates(self, a: Tensor, b: Tensor, u: Tensor) -> dict[str, Tensor]:
+        """What kernels are functions of: (a, b, y, x, columns), of size 1 where it does not depend on an index."""
+        a, b, u = (x.detach().to("cpu", torch.float64) for x in (a, b, u))
+        relative = self.group.relative(a, b)[:, :, None, None]
+        coordinates = {
+            "x": self.group.act(self.group.inverse(a)[:, None, None], u)[:, None, ..., : len(self._axes("x"))],
+            "h": self.group.chart(relative),
+            "a": self.group.chart(a)[:, None, None, None],
+            "1/det": (1 / self.group.det(a))[:, None, None, None, None],
+        }
+        for n, (part, own) in enumerate(zip(self.group.parts, self.group.split(relative), strict=True)):
+            coordinates[f"h{n}"] = part.chart(own)
+        return {word: values.to(self.gain) for word, values in coordinates.items()}
+
+    def _window(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        """Coordinates on the k x k window, kept while the elements are the same tensors, as they are on a grid."""
+        for known_a, known_b, coordinates in self._known:
+            if known_a is a and known_b is b and same_kind(coordinates["x"], self.gain):
+                return coordinates
+        coordinates = self._coordinates(a, b, self.offsets())
+        self._known = [(a, b, coordinates), *self._known[: len(self.nets)]]
+        return coordinates
+
+
+def join(coordinates: Sequence[Tensor]) -> Tensor:
+    """Concatenate (a, b, y, x, columns), broadcasting all but the columns."""
+    shape = torch.broadcast_shapes(*(values.shape[:-1] for values in coordinates))
+    return torch.cat([values.expand(*shape, values.shape[-1]) for values in coordinates], -1)
+
+
+def same_kind(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors agree in dtype and device."""
+    return one.dtype == other.dtype and one.device == other.device

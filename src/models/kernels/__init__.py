@@ -1,0 +1,7 @@
+"""Kernel nets: coordinates (..., columns) to values (..., channels), with unit second moment at initialisation."""
+
+from src.models.kernels.constant import Constant
+from src.models.kernels.lattice import Lattice
+from src.models.kernels.siren import Siren
+
+__all__ = ["Constant", "Lattice", "Siren"]

@@ -1,0 +1,18 @@
+"""Kernels of no coordinate at all."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Constant(nn.Module):
+    """One free weight per channel: what every kernel is where a factor depends on no coordinates, such as `oi`."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels))
+
+    def forward(self, coordinates: Tensor) -> Tensor:
+        """(..., 0) -> (..., channels)."""
+        return self.weight.expand(*coordinates.shape[:-1], -1)

@@ -1,0 +1,92 @@
+"""Windows on kernels: weights between 0 and 1 as functions of the kernel's own coordinates.
+
+They are evaluated at h_a^-1 u and h_a^-1 h_b, as kernels are, so they turn and scale with the group and equivariance is
+untouched. Radius 1 is the edge of the support; the largest dilation fills the k x k window with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from src.groups import Axis
+
+
+@dataclass(frozen=True)
+class Disc:
+    """1 up to radius 1, then 0."""
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """(..., 2) -> (...)."""
+        # Pixels at the edge stay inside whichever way rounding turns them.
+        return (torch.linalg.vector_norm(u, dim=-1) <= 1 + 1e-4).to(u.dtype)
+
+
+@dataclass(frozen=True)
+class SmoothDisc:
+    """sigmoid(slope (1 - radius)); the slope of 3 is that of the paper's code."""
+
+    slope: float = 3.0
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """(..., 2) -> (...)."""
+        return torch.sigmoid(self.slope * (1 - torch.linalg.vector_norm(u, dim=-1)))
+
+
+@dataclass(frozen=True)
+class Box:
+    """1 where both coordinates are at most 1, then 0."""
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """(..., 2) -> (...)."""
+        return (u.abs().amax(-1) <= 1 + 1e-4).to(u.dtype)
+
+
+@dataclass(frozen=True)
+class ScaleWindow:
+    """sigmoid(slope (width - |c|)) for a relative scale c = log s / log max_scale in [-1, 1].
+
+    The width does not depend on the number of scales, so a trained net means the same on more of them.
+    """
+
+    width: float = 0.75
+    slope: float = 10.0
+
+    def __call__(self, c: Tensor) -> Tensor:
+        """(...) -> (...)."""
+        return torch.sigmoid(self.slope * (self.width - c.abs()))
+
+
+class Mask(nn.Module):
+    """The window of one kind of coordinate: `space` on plane axes, `scale` on interval axes, 1 on the others.
+
+    Args:
+        axes: the coordinates' axes.
+        space: window in the plane, (..., 2) -> (...), or none.
+        scale: window along scales, (...) -> (...), or none.
+    """
+
+    def __init__(
+        self,
+        axes: Sequence[Axis],
+        space: Callable[[Tensor], Tensor] | None = None,
+        scale: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.axes, self.space, self.scale = tuple(axes), space, scale
+
+    def forward(self, coordinates: Tensor) -> Tensor:
+        """(..., columns) -> (...)."""
+        columns = coordinates.split([axis.columns for axis in self.axes], -1)
+        window = coordinates.new_ones(coordinates.shape[:-1])
+        plane = [column for axis, column in zip(self.axes, columns, strict=True) if axis.kind == "plane"]
+        if self.space is not None and plane:
+            window = window * self.space(torch.cat(plane, -1))
+        if self.scale is not None:
+            for axis, column in zip(self.axes, columns, strict=True):
+                if axis.kind == "interval":
+                    window = window * self.scale(column[..., 0])
+        return window

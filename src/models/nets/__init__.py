@@ -1,0 +1,5 @@
+"""Nets: images (n, c, y, x) to logits (n, classes)."""
+
+from src.models.nets.resnet import CKGResNet
+
+__all__ = ["CKGResNet"]

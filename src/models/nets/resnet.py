@@ -1,0 +1,122 @@
+"""The residual net of the paper's code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from src.models.blocks import Head, Invariants, Layers, ResidualBlock, SpatialPool
+from src.models.exactness import check_exact, windows
+from src.models.field import Field
+from src.models.gconv import GConv
+
+
+class CKGResNet(nn.Module):
+    """Lifting, then residual blocks each followed by a pool, a last convolution, invariants, and a head.
+
+    The first width is that of lifting; every further one is a stage: a residual block to that width, norm, spatial
+    pool, activation. The last convolution has no padding and an odd kernel of 3 to 11 pixels, as the image has left.
+    With the trivial group it is a plain CNN.
+
+    Args:
+        in_channels: of the images.
+        classes: logits.
+        size: of the images, (y, x) or one number for both; every layer is checked against it.
+        conv: makes a `GConv` from (in_channels, out_channels, **changes); a stride is that of each block.
+        hidden_sizes: widths, one more than stages.
+        widen_factor: multiplies the widths.
+        normalisation: see `Layers`.
+        activation: see `Layers`.
+        dropout: in the blocks; see `Layers`.
+        pooling: `max`, `mean` or `none`.
+        pool_size: 2, or 3 for odd sizes.
+        readout: how invariants are pooled, `max` or `mean`.
+        head: makes the head from (channels, classes, norm).
+        exact: what to do where a layer is not exactly equivariant at this size: `require`, `warn` or `off`.
+
+    Raises:
+        ValueError: if an argument cannot be honoured.
+
+    Reference:
+        Exploiting Redundancy: Separable Group Convolutional Networks on Lie Groups (Knigge, Romero, Bekkers, 2022)
+        https://arxiv.org/abs/2110.13059
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        classes: int,
+        size: int | Sequence[int],
+        conv: Callable[..., GConv],
+        *,
+        hidden_sizes: Sequence[int] = (32, 32, 64),
+        widen_factor: float = 1,
+        normalisation: str = "batch",
+        activation: str = "relu",
+        dropout: float = 0.0,
+        pooling: str = "max",
+        pool_size: int = 2,
+        readout: str = "max",
+        head: Callable[..., nn.Module] = Head,
+        exact: str = "warn",
+    ) -> None:
+        super().__init__()
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        first, *rest = widths(hidden_sizes, widen_factor)
+        layers = Layers(conv, normalisation, activation, dropout)
+        lift = conv(in_channels, first, implementation="lifting", stride=1)
+        self.group = lift.group
+        self.lifting = nn.Sequential(lift, layers.norm(first), layers.activate())
+        pools = [nn.Identity() if pooling == "none" else SpatialPool(pooling, pool_size) for _ in rest]
+        self.stages = nn.Sequential()
+        for before, after, pool in zip([first, *rest], rest, pools, strict=False):
+            block = ResidualBlock(before, after, layers)
+            self.stages.append(nn.Sequential(block, layers.norm(after), pool, layers.activate()))
+        last = rest[-1] if rest else first
+        left = self._left_over_pixels(lift.kernel_size)
+        kernel_size = last_kernel_size(left, lift.kernel_size)
+        final = conv(last, last, kernel_size=kernel_size, padding=0, stride=1)
+        self.final = nn.Sequential(final, layers.norm(last), layers.activate())
+        self.invariants = Invariants(readout)
+        self.head = head(last, classes, layers.head_norm)
+        check_exact(self, self.size, exact)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, y, x) -> logits (n, classes)."""
+        return self.head(self.invariants(self.features(images)))
+
+    def features(self, images: Tensor) -> Field:
+        """(n, c, y, x) to the field before invariants are taken."""
+        return self.final(self.stages(self.lifting(Field.of_images(images, self.group))))
+
+    def _left_over_pixels(self, kernel_size: int) -> int:
+        """Pixels of the shorter side after all stages."""
+        n = min(self.size)
+        for window in windows(self):
+            if window.kernel_size > n:
+                raise ValueError(
+                    f"`conv.kernel_size` and `net.hidden_sizes` must suit the image, but `{window.name}` has kernel "
+                    f"{window.kernel_size} and gets {n} pixels of an image of {self.size[0]} x {self.size[1]} "
+                    f"(conv.kernel_size={kernel_size}, {len(self.stages)} stages); use a smaller kernel, fewer "
+                    "widths, net.pooling=none, or larger images."
+                )
+            n = window.outputs(n)
+        return n
+
+
+def widths(hidden_sizes: Sequence[int], widen_factor: float) -> list[int]:
+    """Hidden sizes times the factor; raises ValueError unless they come out as positive integers."""
+    widened = [size * widen_factor for size in hidden_sizes]
+    if not widened or any(width < 1 or width != int(width) for width in widened):
+        raise ValueError(
+            "`hidden_sizes` times `widen_factor` must be one or more positive integers, but got "
+            f"{list(hidden_sizes)} times {widen_factor}."
+        )
+    return [int(width) for width in widened]
+
+
+def last_kernel_size(pixels: int, kernel_size: int) -> int:
+    """What the paper's code takes, clip(pixels - kernel_size, 3, 11), made odd and no larger than the image."""
+    size = min(max(pixels - kernel_size, 3), 11, pixels)
+    return size if size % 2 else size - 1

@@ -1,0 +1,125 @@
+"""How the sums of a kernel are taken: which in turn, at what cost, and with which tensors.
+
+Pixels are (n, y, x, b, c) throughout; weights come as a `GroupKernel` makes them, (a, b, y, x, o, i).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from math import prod
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.groups import Group
+from src.models.factorisation import Stage, merge
+
+# Multiply-adds of a sum over group elements or pixels alone (no matrix product over channels) take about ten times as
+# long as those of one that runs over input channels too: measured, forward and backward, on two CPU cores.
+SLOW_SUM = 10
+
+
+class Step(NamedTuple):
+    """One stage on given elements."""
+
+    stage: Stage
+    a: Tensor
+    """The output elements that its weight depends on, (a, dim)."""
+    b: Tensor
+    """The input elements that its weight depends on, (b, dim)."""
+    axes: tuple[int, ...] = ()
+    """If it sums over one part of the group only: how many elements of each part its input has."""
+
+
+def plan(stages: Sequence[Stage], group: Group, a: Tensor, b: Tensor) -> list[Step] | None:
+    """The stages as steps on output elements a (a, dim) and input elements b (b, dim).
+
+    Returns:
+        None if a stage sums over one part of the group and the elements are not a product of the parts' elements.
+    """
+    if all(len(stage.parts) in (0, len(group.parts)) for stage in stages):
+        return [Step(stage, a, b) for stage in stages]
+    grids = group.factor_grid(a), group.factor_grid(b)
+    if None in grids or any(1 < len(stage.parts) < len(group.parts) for stage in stages):
+        return None
+    outputs, inputs = ([len(own) for own in grid] for grid in grids)
+    axes, steps = list(inputs), []
+    for stage in stages:
+        if len(stage.parts) == 1:
+            (part,) = stage.parts
+            steps.append(Step(stage, varying(a, outputs, part), varying(b, inputs, part), tuple(axes)))
+            axes[part] = outputs[part]
+        else:
+            steps.append(Step(stage, a, b))
+    return steps
+
+
+def varying(elements: Tensor, sizes: Sequence[int], part: int) -> Tensor:
+    """The elements of a product grid (prod(sizes), dim) in which one part varies: (sizes[part], dim)."""
+    return elements[: prod(sizes[part:]) : prod(sizes[part + 1 :])]
+
+
+def cost(steps: Sequence[Step], out_channels: int, in_channels: int, outputs: int, inputs: int, k: int) -> float:
+    """Multiply-adds per pixel, those of slow sums counted `SLOW_SUM` times."""
+    total, elements = 0.0, inputs
+    for step in steps:
+        summed = len(step.b) if step.stage.parts else 1
+        elements = elements // summed * len(step.a) if step.stage.parts else elements
+        channels = in_channels if step.stage.input else SLOW_SUM
+        total += out_channels * elements * summed * channels * (k * k if step.stage.space else 1)
+    return total
+
+
+def whole(stages: Sequence[Stage], a: Tensor, b: Tensor) -> list[Step]:
+    """All sums at once: the dense path."""
+    stage = reduce(merge, stages)._replace(input=True, space=True, parts=frozenset({0}))
+    return [Step(stage, a, b)]
+
+
+def arrange(step: Step, weight: Tensor, out_channels: int, in_channels: int, k: int) -> Tensor:
+    """A weight (a, b, y, x, o, i) as its step wants it."""
+    stage = step.stage
+    if not stage.space:
+        kept = ("ab" if stage.parts else "") + ("oi" if stage.input else "o")
+        return weight[tuple(slice(None) if letter in kept else 0 for letter in "abyxoi")]
+    size = (len(step.a), len(step.b) if stage.parts else 1, k, k, out_channels, in_channels if stage.input else 1)
+    weight = weight.expand(size)
+    if stage.input:
+        return torch.einsum("abyxoi->aobiyx", weight).flatten(2, 3).flatten(0, 1)
+    order = "abyxoi->oabiyx" if stage.parts else "abyxoi->aobiyx"
+    return torch.einsum(order, weight).flatten(2, 3).flatten(0, 1)
+
+
+def mix(pixels: Tensor, weight: Tensor, step: Step) -> Tensor:
+    """Sum over channels and group elements: (n, y, x, b, i) -> (n, y, x, a, o)."""
+    if step.axes:
+        (part,) = step.stage.parts
+        split = pixels.unflatten(-2, step.axes).movedim(3 + part, -2)
+        return (
+            mix_matrix(split, weight if step.stage.input else torch.diag_embed(weight))
+            .movedim(-2, 3 + part)
+            .flatten(3, -2)
+        )
+    if step.stage.input and step.stage.parts:
+        return mix_matrix(pixels, weight)
+    # einsum takes a third of a matrix product's time where there is no axis to fold.
+    return torch.einsum("nyxbi,oi->nyxbo" if step.stage.input else "nyxbo,abo->nyxao", pixels, weight)
+
+
+def mix_matrix(pixels: Tensor, weight: Tensor) -> Tensor:
+    """Sum over (b, i) by one matrix product: (..., b, i), (a, b, o, i) -> (..., a, o)."""
+    matrix = torch.einsum("aboi->aobi", weight).flatten(2).flatten(0, 1)
+    return F.linear(pixels.flatten(-2), matrix).unflatten(-1, (len(weight), -1))
+
+
+def convolve(pixels: Tensor, weight: Tensor, step: Step, stride: int, padding: int) -> Tensor:
+    """Sum over space, and over what else the stage sums: (n, y, x, b, i) -> (n, y', x', a, o)."""
+    outputs, by_channel = len(step.a), step.stage.parts and not step.stage.input
+    channels = pixels.mT.flatten(-2) if by_channel else pixels.flatten(-2)
+    groups = channels.shape[-1] // weight.shape[1]
+    planes = F.conv2d(torch.einsum("nyxk->nkyx", channels), weight, stride=stride, padding=padding, groups=groups)
+    folded = torch.einsum("nkyx->nyxk", planes)
+    return folded.unflatten(-1, (-1, outputs)).mT if by_channel else folded.unflatten(-1, (outputs, -1))

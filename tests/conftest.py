@@ -1,0 +1,58 @@
+"""The lists that all laws run over: a new group, kernel or factorisation is one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import torch
+
+from src.groups import O2, SO2, Dilation, Product, Reflection, Trivial
+from src.models import IMPLEMENTATIONS
+from src.models.kernels import Lattice, Siren
+from src.models.masks import Box, Disc, Mask, ScaleWindow, SmoothDisc
+
+GROUPS = {
+    "r2": (Trivial(), (1,)),
+    "se2": (SO2(), (8,)),
+    "p4": (SO2(), (4,)),
+    "r2xrplus": (Dilation(1.74), (3,)),
+    "sim2": (Product(SO2(), Dilation(1.74)), (4, 3)),
+    "e2": (O2(), (8, 2)),
+    "p4m": (O2(), (4, 2)),
+    "flip": (Reflection(), (2,)),
+    "e2xrplus": (Product(O2(), Dilation(2.0)), (4, 2, 2)),
+}
+KERNELS = {"siren": partial(Siren, hidden_size=12), "lattice": Lattice}
+FACTORISATIONS = {**IMPLEMENTATIONS, "space first": "oi x, o h", "shared h": "io h, o x h", "one part": "oi h0, o x"}
+MASKS = {
+    "none": None,
+    "disc": partial(Mask, space=Disc()),
+    "smooth_disc": partial(Mask, space=SmoothDisc(), scale=ScaleWindow()),
+    "box": partial(Mask, space=Box()),
+}
+
+
+def forms_of(group: str) -> list[str]:
+    """The factorisations that a group can have: those of parts need parts."""
+    parts = len(GROUPS[group][0].parts)
+    return [name for name, formula in FACTORISATIONS.items() if parts > 1 or "h1" not in formula]
+
+
+LAYERS = [(group, form) for group in GROUPS for form in forms_of(group)]
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Double precision by default."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test starts from the same random state."""
+    torch.manual_seed(0)

@@ -1,0 +1,399 @@
+"""The laws of the convolution, for every group, kernel and factorisation, and layers that break them."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import GROUPS, KERNELS, LAYERS, MASKS, forms_of
+from laws import (
+    assert_close,
+    check_invariance,
+    check_layer,
+    check_naturality,
+    check_paths,
+    check_scale,
+    exact_elements,
+)
+from torch import nn
+
+from src.groups import O2, SO2, Dilation, Product
+from src.models import Field, GConv
+from src.models.kernels import Lattice
+
+SIM2 = Product(SO2(), Dilation(1.74))
+
+
+def make(group: str, form: str, kernel: str = "siren", mask: str = "smooth_disc", k: int = 5, **options) -> GConv:
+    """A small layer from 2 to 3 channels."""
+    h, sizes = GROUPS[group]
+    return GConv(
+        2, 3, k, group=h, elements=sizes, implementation=form, kernel=KERNELS[kernel], mask=MASKS[mask], **options
+    )
+
+
+def field_on(conv: GConv, elements: torch.Tensor, size: tuple[int, int] = (9, 11)) -> Field:
+    """White noise, on non-square images."""
+    return Field(torch.randn(2, conv.in_channels, len(elements), *size), elements)
+
+
+def form_of(form: str) -> str:
+    from conftest import FACTORISATIONS
+
+    return FACTORISATIONS[form]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("group", "form"), LAYERS)
+class TestLaws:
+    """Every member of GROUPS x KERNELS x FACTORISATIONS, on arbitrary elements: as many out as in, and not."""
+
+    def test_invariance(self, group: str, form: str, kernel: str) -> None:
+        conv, h = make(group, form_of(form), kernel), GROUPS[group][0]
+        check_invariance(conv, h.random(4), h.random(3), h.random(1))
+        check_invariance(conv, conv.kernel.grid, conv.kernel.grid, h.random(1))
+
+    def test_naturality(self, group: str, form: str, kernel: str) -> None:
+        conv, h = make(group, form_of(form), kernel), GROUPS[group][0]
+        check_naturality(conv, h.random(4), h.random(3))
+
+    def test_layer(self, group: str, form: str, kernel: str) -> None:
+        conv, (h, sizes) = make(group, form_of(form), kernel, bias=True), GROUPS[group]
+        nn.init.normal_(conv.bias)
+        field = field_on(conv, h.sample(sizes))
+        for g in exact_elements(h, sizes)[:, None]:
+            check_layer(conv, field, h.sample(sizes), g)
+        check_layer(conv, field_on(conv, h.random(3)), h.random(4), g)
+
+    def test_paths(self, group: str, form: str, kernel: str) -> None:
+        conv, (h, sizes) = make(group, form_of(form), kernel, bias=True), GROUPS[group]
+        nn.init.normal_(conv.bias)
+        check_paths(conv, field_on(conv, h.grid(*sizes)), h.sample(sizes))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("group", "form"), LAYERS)
+def test_stride_and_1x1_kernels(group: str, form: str) -> None:
+    h, sizes = GROUPS[group]
+    for options in ({"stride": 2}, {"k": 1, "padding": 0}, {"k": 1, "padding": 0, "stride": 2}, {"padding": 0}):
+        conv = make(group, form_of(form), **options)
+        field = field_on(conv, h.grid(*sizes))
+        for g in exact_elements(h, sizes)[:, None]:
+            check_layer(conv, field, conv.kernel.grid, g)
+        check_paths(conv, field, h.sample(sizes))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_masks(group: str, mask: str) -> None:
+    conv, h = make(group, "separable", mask=mask), GROUPS[group][0]
+    check_invariance(conv, h.random(4), h.random(3), h.random(1))
+    check_naturality(conv, h.random(4), h.random(3))
+
+
+@pytest.mark.usefixtures("float64")
+def test_lifting_is_the_same_convolution() -> None:
+    h = O2()
+    lift = GConv(2, 3, 5, group=h, elements=(4, 2), implementation="lifting", kernel=Lattice)
+    image = Field.of_images(torch.randn(2, 2, 9, 11), h)
+    assert lift(image).values.shape == (2, 3, 8, 9, 11)
+    for g in exact_elements(h, (4, 2))[:, None]:
+        check_layer(lift, image, h.grid(4, 2), g)
+
+
+# ------------------------------------------------------------------------------------------- negative controls
+
+
+class Swapped(GConv):
+    """As in the public code: output and input elements change places."""
+
+    def weight(self, a, b, u=None):
+        return super().weight(b, a, u)
+
+
+class Viewed(GConv):
+    """As in the public code: a view where a transpose is meant."""
+
+    def weight(self, a, b, u=None):
+        weight = super().weight(a, b, u)
+        return weight.transpose(1, 3).reshape(weight.shape)
+
+
+class Exchanged(GConv):
+    """As in the public code: height and width change places."""
+
+    def forward(self, field, elements=None):
+        out = super().forward(field, elements)
+        n, c, a, y, x = out.values.shape
+        return Field(out.values.reshape(n, c, a, x, y), out.elements)
+
+
+class Transposed(GConv):
+    """As in the public code's Sim(2): the kernel is turned against the labels."""
+
+    def _assemble(self, a, b):
+        return [(step, weight.transpose(-1, -2).contiguous()) for step, weight in super()._assemble(a, b)]
+
+
+class Absolute(GConv):
+    """Pixels are weighted by where they are."""
+
+    def forward(self, field, elements=None):
+        ramp = torch.linspace(1, 2, field.values.shape[-1]).to(field.values)
+        return super().forward(Field(field.values * ramp, field.elements), elements)
+
+
+class Detached(GConv):
+    """A sequential path of its own: right in value, without gradients for one factor."""
+
+    def _assemble(self, a, b):
+        return [(step, weight.detach() if n else weight) for n, (step, weight) in enumerate(super()._assemble(a, b))]
+
+
+@pytest.mark.usefixtures("float64")
+class TestBrokenLayersFail:
+    """Each law fails where it should; a checker that cannot fail proves nothing."""
+
+    def broken(self, kind: type[GConv], group=SIM2, sizes=(4, 3), form="nonseparable") -> GConv:
+        return kind(2, 3, 5, group=group, elements=sizes, implementation=form, kernel=KERNELS["siren"])
+
+    def test_absolute_elements_break_invariance(self) -> None:
+        conv = self.broken(GConv, form="oi x h, o a")
+        with pytest.raises(AssertionError, match="W1"):
+            check_invariance(conv, SIM2.random(4), SIM2.random(3), SIM2.random(1))
+        check_naturality(conv, SIM2.random(4), SIM2.random(3))
+
+    def test_wrong_determinant_breaks_invariance(self) -> None:
+        conv = self.broken(GConv, Dilation(2.0), (3,))
+        coordinates = conv.kernel._coordinates
+        conv.kernel._coordinates = lambda *args: {
+            w: v.sqrt() if w == "1/det" else v for w, v in coordinates(*args).items()
+        }
+        with pytest.raises(AssertionError, match="W1"):
+            check_invariance(conv, conv.kernel.grid, conv.kernel.grid, Dilation(2.0).random(1))
+
+    @pytest.mark.parametrize("kind", [Swapped, Viewed])
+    def test_swapped_elements_break_naturality(self, kind) -> None:
+        with pytest.raises(AssertionError, match="W2"):
+            check_naturality(self.broken(kind), SIM2.random(4), SIM2.random(4))
+
+    @pytest.mark.parametrize("kind", [Exchanged, Transposed, Absolute])
+    def test_layer(self, kind) -> None:
+        conv = self.broken(kind, SO2(), (4,))
+        with pytest.raises(AssertionError, match="W3"):
+            check_layer(conv, field_on(conv, SO2().grid(4)), SO2().grid(4), SO2().grid(4)[1:2])
+
+    def test_forgotten_gradient_breaks_paths(self) -> None:
+        conv = self.broken(Detached, SO2(), (4,), "separable")
+        with pytest.raises(AssertionError, match="gradient|NoneType"):
+            check_paths_or_none(conv)
+
+    def test_sums_in_turn_that_share_an_index_break_paths(self) -> None:
+        conv = self.broken(GConv, SO2(), (4,), "oi h, o h, o x")
+        assert len(conv.stages) == 2, "factors that share h are one stage"
+        stage = conv.stages[0]
+        conv.stages = (stage._replace(factors=(0,)), stage._replace(factors=(1,), input=False), conv.stages[1])
+        with pytest.raises(AssertionError, match="sequential path|auto path"):
+            check_paths(conv, field_on(conv, SO2().grid(4)), SO2().grid(4))
+
+    def test_unscaled_kernel_breaks_scale(self) -> None:
+        def unscaled() -> GConv:
+            conv = self.broken(GConv, SO2(), (8,))
+            conv.kernel.gain.mul_(2)
+            return conv
+
+        with pytest.raises(AssertionError, match="scale"):
+            check_scale(unscaled, 2, 12)
+
+
+def check_paths_or_none(conv: GConv) -> None:
+    """A parameter without gradient has none to compare."""
+    try:
+        check_paths(conv, field_on(conv, SO2().grid(4)), SO2().grid(4))
+    except AttributeError as error:
+        raise AssertionError(str(error)) from error
+
+
+# ------------------------------------------------------------------------------------------------- lattice, scale
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_p4_is_the_textbook_filter_bank(k: int) -> None:
+    conv = GConv(3, 4, k, group=SO2(), elements=(4,), implementation="nonseparable", kernel=Lattice)
+    assert sum(parameter.numel() for parameter in conv.parameters()) == 3 * 4 * k * k * 4
+    table = conv.kernel.nets[0].weight.detach().reshape(k, k, 4, 4, 3) * conv.kernel.gain / 4
+    base = torch.einsum("yxhoi->oihyx", table)
+    bank = torch.stack([torch.rot90(base, r, (-2, -1)).roll(r, 2) for r in range(4)], 1)
+    h, values = SO2().grid(4), torch.randn(2, 3, 4, 9, 9)
+    assert_close(conv.weight(h, h), bank, "bank")
+    textbook = F.conv2d(values.flatten(1, 2), bank.flatten(2, 3).flatten(0, 1), padding=k // 2)
+    assert_close(conv(Field(values, h)).values, textbook.unflatten(1, (4, 4)), "p4")
+    other = torch.stack([torch.rot90(base, r, (-2, -1)).roll(-r, 2) for r in range(4)], 1)
+    with pytest.raises(AssertionError, match="bank"):
+        assert_close(conv.weight(h, h), other, "bank")
+
+
+@pytest.mark.parametrize("mask", ["none", "disc", "smooth_disc"])
+@pytest.mark.parametrize(("group", "form"), [(g, f) for g in ("r2", "se2", "r2xrplus", "sim2") for f in forms_of(g)])
+def test_variance_is_preserved(group: str, form: str, mask: str) -> None:
+    h, sizes = GROUPS[group]
+
+    def layer() -> GConv:
+        return GConv(16, 24, 5, group=h, elements=sizes, implementation=form_of(form), mask=MASKS[mask])
+
+    check_scale(layer, 16, 16)
+
+
+# ------------------------------------------------------------------------------------------------ elements, state
+
+
+def test_more_elements_after_training_change_little() -> None:
+    conv = GConv(8, 8, 5, group=SO2(), elements=(8,), implementation="separable", mask=MASKS["disc"]).eval()
+    lift = GConv(1, 8, 5, group=SO2(), elements=(8,), implementation="lifting", mask=MASKS["disc"]).eval()
+    image = Field.of_images(torch.randn(1, 1, 15, 15), SO2())
+    size = {}
+    for n in (8, 16, 64):
+        lift.elements = conv.elements = (n,)
+        size[n] = conv(lift(image)).values.std().item()
+    assert 0.5 < size[16] / size[8] < 2
+    assert abs(size[64] / size[16] - 1) < 0.1, "an average over elements converges"
+    rebuilt = GConv(8, 8, 5, group=SO2(), elements=(64,), implementation="separable", mask=MASKS["disc"]).eval()
+    rebuilt.load_state_dict(conv.state_dict())
+    assert_close(rebuilt(lift(image)).values, conv(lift(image)).values, "rebuilt on other elements")
+
+
+def test_state_is_parameters_and_gain() -> None:
+    conv = make("se2", "separable", bias=True)
+    keys = set(conv.state_dict())
+    assert keys == {name for name, _ in conv.named_parameters()} | {"kernel.gain"}
+    with torch.no_grad():
+        conv.eval()(field_on(conv, conv.kernel.grid))
+    assert set(conv.state_dict()) == keys
+    assert copy.deepcopy(conv).state_dict().keys() == keys
+
+
+def changes():
+    """Every way in which a parameter may change behind a layer's back."""
+
+    def load(conv):
+        conv.load_state_dict({name: value * 1.1 for name, value in conv.state_dict().items()})
+
+    def step(conv):
+        conv.kernel.nets[0].output.weight.grad = torch.ones_like(conv.kernel.nets[0].output.weight)
+        torch.optim.SGD(conv.parameters(), 0.1).step()
+
+    def in_place(conv):
+        with torch.no_grad():
+            conv.kernel.nets[0].output.weight.mul_(1.1)
+
+    def data_in_place(conv):
+        conv.kernel.nets[0].output.weight.data.mul_(1.1)
+
+    def data(conv):
+        conv.kernel.nets[0].output.weight.data = conv.kernel.nets[0].output.weight.data * 1.1
+
+    return [load, step, in_place, data_in_place, data]
+
+
+@pytest.mark.parametrize("change", changes(), ids=lambda change: change.__name__)
+def test_kept_weights_are_dropped_when_a_parameter_changes(change) -> None:
+    conv = make("se2", "separable").eval()
+    field = field_on(conv, conv.kernel.grid)
+    with torch.no_grad():
+        before = conv(field).values
+        kept = conv._kept
+        assert torch.equal(conv(field).values, before)
+        assert conv._kept is kept, "assembled again although nothing changed"
+    change(conv)
+    with torch.no_grad():
+        after = conv(field).values
+    assert not torch.allclose(after, before)
+    assert torch.equal(after, conv.train()(field).values), "kept weights differ from fresh ones"
+
+
+def test_kept_weights_follow_elements_and_dtype() -> None:
+    conv = make("se2", "separable").eval()
+    field = field_on(conv, conv.kernel.grid)
+    with torch.no_grad():
+        conv(field)
+        other = SO2().sample((8,))
+        assert_close(conv(field, other).values, copy.deepcopy(conv).train()(field, other).values, "elements")
+        double = conv.double()(Field(field.values.double(), field.elements)).values
+    assert double.dtype == torch.float64
+
+
+def test_gradients_flow_in_evaluation() -> None:
+    conv = make("se2", "separable").eval()
+    with torch.no_grad():
+        conv(field_on(conv, conv.kernel.grid))
+    conv(field_on(conv, conv.kernel.grid)).values.sum().backward()
+    assert all(parameter.grad is not None for parameter in conv.parameters())
+
+
+@pytest.mark.parametrize("group", ["se2", "sim2", "e2"])
+def test_random_sampling_is_for_training_only(group: str) -> None:
+    conv = make(group, "separable", sampling="random")
+    field = field_on(conv, conv.kernel.grid)
+    first, second = conv(field), conv(field)
+    assert not torch.equal(first.elements, second.elements), "drawn anew in every forward pass"
+    conv.eval()
+    assert torch.equal(conv(field).elements, conv.kernel.grid)
+    assert torch.equal(conv(field).values, conv(field).values)
+
+
+def test_autocast_keeps_the_kernel_in_float32() -> None:
+    conv = make("se2", "separable").eval()
+    field = field_on(conv, conv.kernel.grid)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert all(weight.dtype == torch.float32 for _, weight in conv._assemble(field.elements, field.elements))
+        low = conv(field).values
+    assert low.dtype == torch.bfloat16
+    assert_close(low.float(), conv(field).values, "bf16", tolerance=0.03)
+
+
+def test_values_lie_with_channels_fastest() -> None:
+    conv = make("se2", "separable")
+    out = conv(field_on(conv, conv.kernel.grid))
+    assert out.pixels().data_ptr() == out.values.data_ptr(), "a copy where none is needed"
+
+
+# ------------------------------------------------------------------------------------------------- wrong arguments
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 4}, "`padding` none keeps the image size, which needs an odd `kernel_size`, but got 4"),
+        ({"k": 0}, "`kernel_size` must be a positive integer, but got 0"),
+        ({"stride": 0}, "`stride` must be a positive integer"),
+        ({"sampling": "uniform"}, "`sampling` must be one of grid, random, but got 'uniform'"),
+        ({"path": "fast"}, "`path` must be one of auto, dense, sequential"),
+    ],
+)
+def test_wrong_arguments_are_named(options, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make("se2", "separable", **options)
+
+
+def test_sequential_needs_a_separable_kernel() -> None:
+    with pytest.raises(ValueError, match="`path` sequential needs a kernel whose sums can be taken in turn"):
+        make("se2", "nonseparable", path="sequential")
+    conv = make("sim2", "separable+2d", path="sequential")
+    with pytest.raises(ValueError, match="a product of the parts"):
+        conv(field_on(conv, SIM2.random(5)))
+
+
+def test_wrong_fields_are_explained() -> None:
+    conv = make("se2", "separable")
+    h = conv.kernel.grid
+    with pytest.raises(ValueError, match=r"`field` must have values \(n, 2, b, y, x\), but got \(1, 2, 9, 9\)"):
+        conv(Field(torch.randn(1, 2, 9, 9), h))
+    with pytest.raises(ValueError, match="lists 8 elements"):
+        conv(Field(torch.randn(1, 2, 3, 9, 9), h))
+    with pytest.raises(ValueError, match="`kernel_size` must not exceed the image, but got 5 for 4 x 9 pixels"):
+        conv(Field(torch.randn(1, 2, 8, 4, 9), h))
