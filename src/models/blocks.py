@@ -32,13 +32,13 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": BatchNorm,
     "instance": lambda channels: Pointwise(nn.InstanceNorm3d(channels, affine=True)),
     "layer": lambda channels: Pointwise(nn.GroupNorm(1, channels)),
-    "none": lambda channels: nn.Identity(),
+    "none": lambda _: nn.Identity(),
 }
 HEAD_NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm1d,
     "instance": nn.LayerNorm,
     "layer": nn.LayerNorm,
-    "none": lambda features: nn.Identity(),
+    "none": lambda _: nn.Identity(),
 }
 
 
@@ -192,5 +192,5 @@ class Invariants(nn.Module):
 
 def require_probability(name: str, value: float) -> None:
     """Raises ValueError unless 0 <= value < 1."""
-    if not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be a probability in [0, 1), but got {value}.")
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"`{name}` must be a probability in [0, 1), but got {value!r}.")

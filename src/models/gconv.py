@@ -191,7 +191,7 @@ class GConv(nn.Module):
                     "and samples are; use path 'auto' for others."
                 )
             return steps
-        sizes = (self.out_channels, self.in_channels, len(a), len(b), self.kernel_size)
+        sizes = (self.out_channels, self.in_channels, len(b), self.kernel_size)
         return dense if steps is None or paths.cost(dense, *sizes) <= paths.cost(steps, *sizes) else steps
 
     def _operators(self, a: Tensor, b: Tensor) -> list[tuple[Step, Tensor]]:

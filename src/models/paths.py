@@ -62,7 +62,7 @@ def varying(elements: Tensor, sizes: Sequence[int], part: int) -> Tensor:
     return elements[: prod(sizes[part:]) : prod(sizes[part + 1 :])]
 
 
-def cost(steps: Sequence[Step], out_channels: int, in_channels: int, outputs: int, inputs: int, k: int) -> float:
+def cost(steps: Sequence[Step], out_channels: int, in_channels: int, inputs: int, k: int) -> float:
     """Multiply-adds per pixel, those of slow sums counted `SLOW_SUM` times."""
     total, elements = 0.0, inputs
     for step in steps:

@@ -1,0 +1,5 @@
+"""Lightning callbacks."""
+
+from src.callbacks.progress import ProgressBar
+
+__all__ = ["ProgressBar"]

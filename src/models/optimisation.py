@@ -1,0 +1,102 @@
+"""Which parameters are trained how: groups by kind, and learning rates by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Any
+
+from torch import nn
+
+from src.models.kernel import GroupKernel
+
+
+@dataclass(frozen=True)
+class ParameterGroups:
+    """Three groups, in this order, each in the order of `net.named_parameters()`.
+
+    - `kernels`: weights of kernel nets, which can have a learning rate and a weight decay of their own;
+    - `weights`: all other weights;
+    - `no_decay`: biases, and scales and shifts of norms. The phases of a SIREN are biases.
+
+    Args:
+        kernel_lr: factor on the learning rate of `kernels`.
+        kernel_decay: factor on their weight decay; the paper's code decays them as all others, 1.
+    """
+
+    kernel_lr: float = 1.0
+    kernel_decay: float = 1.0
+
+    def __call__(self, net: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """What a torch optimiser takes in place of parameters; groups without parameters are left out."""
+        kernels = {
+            f"{name}.{own}".lstrip(".")
+            for name, module in net.named_modules()
+            if isinstance(module, GroupKernel)
+            for own, _ in module.named_parameters()
+        }
+        groups: dict[str, dict[str, Any]] = {
+            "kernels": {"lr": lr * self.kernel_lr, "weight_decay": weight_decay * self.kernel_decay},
+            "weights": {"lr": lr, "weight_decay": weight_decay},
+            "no_decay": {"lr": lr, "weight_decay": 0.0},
+        }
+        for name, parameter in net.named_parameters():
+            kind = "no_decay" if parameter.dim() < 2 and not is_weight(name) else "weights"
+            kind = "kernels" if name in kernels and kind == "weights" else kind
+            groups[kind].setdefault("params", []).append(parameter)
+        return [{"name": name, **group} for name, group in groups.items() if "params" in group]
+
+
+def is_weight(name: str) -> bool:
+    """Whether a parameter of one axis is a weight all the same: those of kernels without coordinates are."""
+    return ".nets." in name and name.endswith(".weight")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Constant learning rate after a linear warm-up from a tenth of it.
+
+    Args:
+        warmup: epochs of warm-up, possibly a fraction of one.
+
+    Raises:
+        ValueError: if negative.
+    """
+
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0:
+            raise ValueError(f"`scheduler.warmup` must be a number of epochs, 0 or more, but got {self.warmup}.")
+
+    def __call__(self, epoch: float, epochs: int) -> float:
+        """The factor on the learning rate after `epoch` of `epochs`, a fraction within an epoch."""
+        warm = min(1.0, 0.1 + 0.9 * epoch / self.warmup) if self.warmup else 1.0
+        return warm * self.decay(epoch, epochs)
+
+    def decay(self, epoch: float, epochs: int) -> float:
+        """The factor without warm-up."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine from 1, at the end of the warm-up, to `floor`, at the end of training."""
+
+    floor: float = 0.0
+
+    def decay(self, epoch: float, epochs: int) -> float:
+        progress = max(0.0, epoch - self.warmup) / max(epochs - self.warmup, 1e-9)
+        return self.floor + (1 - self.floor) * (1 + cos(pi * min(progress, 1.0))) / 2
+
+
+@dataclass(frozen=True)
+class MultiStep(Schedule):
+    """Multiplied by `gamma` at each epoch in `steps`."""
+
+    steps: Sequence[int] = ()
+    gamma: float = 0.1
+
+    def decay(self, epoch: float, epochs: int) -> float:
+        return self.gamma ** sum(epoch >= step for step in self.steps)

@@ -1,0 +1,7 @@
+"""Recipes, runs and their folders."""
+
+from src.training.instantiate import ConfigError
+from src.training.recipe import Recipe, load_recipe
+from src.training.run import train
+
+__all__ = ["ConfigError", "Recipe", "load_recipe", "train"]

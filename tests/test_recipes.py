@@ -1,0 +1,168 @@
+"""Every recipe and every option of every config group composes, builds and trains a step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from laws import check_net
+from omegaconf import OmegaConf
+
+from src.models.exactness import has_exact_elements
+from src.training import ConfigError, Recipe, load_recipe
+from src.training.instantiate import check, instantiate
+from src.training.recipe import CONFIGS
+
+RECIPES = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+PARAMETERS = {
+    "quickstart": 255_242,
+    "se2_separable": 755_370,
+    "se2_nonseparable": 716_490,
+    "r2xrplus_separable": 755_370,
+    "sim2_separable": 794_602,
+    "cnn_baseline": 0,
+}
+SMALL = ["net.hidden_sizes=[4,4,6]", "conv.kernel_size=5", "dataset=digits", "dataset.size=20"]
+
+
+def options() -> list[str]:
+    """Every file of the groups that a user chooses from, as an override that fits the others."""
+    also = {"implementation": "group=sim2", "group": "mask=smooth_disc"}
+    groups = ("group", "kernel", "mask", "implementation", "optimizer", "scheduler", "logger")
+    return [
+        f"{group}={path.stem} {also.get(group, '')}".strip()
+        for group in groups
+        for path in sorted((CONFIGS / group).glob("*.yaml"))
+    ]
+
+
+def step(recipe: Recipe) -> torch.Tensor:
+    """One optimiser step on one batch; logits of that batch afterwards."""
+    images, labels = next(iter(recipe.datamodule.train_dataloader()))
+    images, labels = images[:16], labels[:16]
+    settings = recipe.cfg.optimizer
+    groups = recipe.model.groups(recipe.model.net, settings.lr, settings.weight_decay)
+    optimizer = recipe.model.optimizer(groups)
+    torch.nn.functional.cross_entropy(recipe.model(images), labels).backward()
+    optimizer.step()
+    with torch.no_grad():
+        return recipe.model.eval()(images)
+
+
+@pytest.fixture
+def mnist(tmp_path: Path) -> list[str]:
+    """Overrides under which rotated MNIST is found in the cache: made of noise, in the format of the real one."""
+    folder = tmp_path / "cache" / "mnist_rot"
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(0)
+    arrays = {}
+    for name, n in {"train": 10_000, "val": 2_000, "test": 50_000}.items():
+        arrays[f"{name}_images"] = np.zeros((n, 1, 28, 28), np.uint8)
+        arrays[f"{name}_images"][:64] = noise.integers(0, 256, (64, 1, 28, 28))
+        arrays[f"{name}_labels"] = np.arange(n) % 10
+    np.savez(folder / "v1-seed0-10000-2000-50000.npz", **arrays)
+    return [f"paths.cache={tmp_path}/cache", "dataset.limit_train=64", "dataset.limit_val=32", "dataset.limit_test=32"]
+
+
+def test_there_are_recipes() -> None:
+    assert set(PARAMETERS) == set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe(name: str, mnist: list[str]) -> None:
+    recipe = load_recipe(name, ["net.hidden_sizes=[4,4,6]", *mnist])
+    assert recipe.cfg.name == name, "the folder of its runs is its name"
+    assert torch.isfinite(step(recipe)).all()
+    net = recipe.model.net
+    images = torch.randn(2, 1, *net.size)
+    if has_exact_elements(net):
+        assert recipe.cfg.net.exact == "require"
+        turn = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]])
+        check_net(recipe.model.eval(), images, turn)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_headers_say_where_from_and_how(name: str) -> None:
+    header = (CONFIGS / "experiment" / f"{name}.yaml").read_text().split("\nname:")[0]
+    command = "make train" if name == "quickstart" else f"make train EXP={name}"
+    for line in ("Paper:", f"Command:  {command}", "Time:", "Expect:"):
+        assert line in header, f"{name}.yaml lacks {line!r} in its header"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_size_is_near_that_of_the_paper(name: str) -> None:
+    """The public code's counts, less what (cos, sin) adds to its angles and skips to its narrower ones."""
+    count = sum(parameter.numel() for parameter in load_recipe(name).model.net.parameters())
+    if PARAMETERS[name]:
+        assert 0.99 <= count / PARAMETERS[name] <= 1.13, count
+
+
+@pytest.mark.parametrize("option", options())
+def test_option(option: str) -> None:
+    recipe = load_recipe("quickstart", [*SMALL, *option.split()])
+    assert torch.isfinite(step(recipe)).all()
+
+
+@pytest.mark.parametrize("formula", ["oi h, o x", "oi x, o h", "oi h, oi x h"])
+def test_any_formula(formula: str) -> None:
+    recipe = load_recipe("quickstart", [*SMALL, f"implementation.formula='{formula}'"])
+    assert recipe.model.net.final[0].kernel.factorisation.formula == formula
+    assert torch.isfinite(step(recipe)).all()
+
+
+def test_recipes_are_functions_of_their_seed() -> None:
+    state = torch.get_rng_state()
+    models = [load_recipe("quickstart", [*SMALL, f"seed={seed}"]).model for seed in (0, 0, 1)]
+    weights = [torch.cat([p.flatten() for p in model.parameters()]) for model in models]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(torch.get_rng_state(), state), "building a recipe draws no global random numbers"
+
+
+WRONG = {
+    "trian.epochs=3": "`trian.epochs` is not a key of the configuration. Did you mean 'train.epochs'",
+    "optimizer.lrr=1": "Did you mean 'optimizer.lr'",
+    "epochs=3": r"Did you mean 'train.epochs'",
+    "experiment=sim2_seperable": "`experiment` has no 'sim2_seperable'. Did you mean 'sim2_separable'",
+    "group=sim3": "`group` has no 'sim3'. Did you mean 'sim2'",
+    "implementation.formula='o h, o x'": "`implementation` must depend on .* lacks `i`",
+    "implementation.formula=oi h, o x": "To use it as string, quote the value",
+    "implementation=separable+2d": r"names the part `h1` of a product, but SO2\(\) has 1 part",
+    "group=sim2 group.elements=[8]": r"`elements` must give 2 .*\(rotations, scales\), but got \[8\].*elements=\[8, 3\]",
+    "dataset.size=30": "leaves 1 of 15 pixels over.*Sizes that work: 28 and 32",
+    "conv.kernel_size=31": "kernel 31 and gets 20 pixels",
+    "net.normalisation=batchnorm": "`normalisation` must be one of batch, instance, layer, none",
+    "kernel.hidden_size=0": "hidden_size >= 1",
+    "group=sim2 group.max_scale=0.5": "`max_scale` must be above 1, but got 0.5",
+    "+net.droput=0.1": "unexpected keyword argument 'droput'",
+    "dataset.limit_train=0": "`limit_train` must be at least 1",
+    "scheduler.warmup=-1": "`scheduler.warmup` must be",
+    "net.dropout=high": "`dropout` must be a probability",
+}
+
+
+@pytest.mark.parametrize("overrides", WRONG)
+def test_wrong_input_is_explained(overrides: str) -> None:
+    parts = [overrides] if "'" in overrides or ", " in overrides else overrides.split()
+    with pytest.raises(ConfigError, match=WRONG[overrides]):
+        load_recipe("quickstart", parts)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "torch.load",
+        "torch.hub.load",
+        "src.training.run.shutil.rmtree",
+        "src.models.gconv.torch.load",
+    ],
+)
+def test_targets_outside_the_project_are_refused(target: str) -> None:
+    with pytest.raises(ConfigError, match="`_target_` must be one of src"):
+        instantiate(OmegaConf.create({"net": [{"_target_": target}], "_target_": "torch.nn.Identity"}))
+    check("torch.optim.Adam")
+    check("src.groups.SO2")

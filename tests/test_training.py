@@ -1,0 +1,188 @@
+"""A run from its command to its folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from src.training import ConfigError, load_recipe, train
+from src.training.checkpoints import AtomicCheckpointIO
+from src.training.recipe import compose_config
+from src.training.run import run_id, status
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = [
+    "net.hidden_sizes=[4,4,6]",
+    "conv.kernel_size=3",
+    "dataset.size=16",
+    "dataset.limit_train=96",
+    "dataset.limit_val=40",
+    "dataset.limit_test=48",
+    "train.epochs=2",
+]
+# Lightning's own, on this version of torch.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:.*not supported by the model summary.*"),
+]
+
+
+def small(tmp_path: Path, *overrides: str):
+    return compose_config([*SMALL, f"paths.logs={tmp_path}/logs", f"paths.cache={tmp_path}/cache", *overrides])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run's folder."""
+    cfg = small(tmp_path_factory.mktemp("run"))
+    train(cfg)
+    return Path(cfg.paths.run)
+
+
+def test_run_folder(finished: Path) -> None:
+    assert finished.parent.name == "quickstart"
+    assert finished.name == run_id(OmegaConf.load(finished / "config.yaml"))
+    assert {path.name for path in finished.iterdir()} == {
+        "config.yaml",
+        "status.json",
+        "metrics.json",
+        "checkpoints",
+        "tensorboard",
+    }
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert json.loads((finished / "status.json").read_text())["status"] == "complete"
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert {"test/acc", "test/loss", "val/acc", "parameters", "train/seconds"} <= set(metrics)
+    assert 0 <= metrics["test/acc"] <= 1
+
+
+def test_checkpoints_hold_plain_data(finished: Path) -> None:
+    for path in (finished / "checkpoints").iterdir():
+        assert torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_the_tested_net_is_the_best_checkpoint(finished: Path) -> None:
+    recipe = load_recipe("quickstart", [*SMALL])
+    recipe.model.load_state_dict(torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"])
+    correct = total = 0
+    with torch.no_grad():
+        for images, labels in recipe.datamodule.test_dataloader():
+            correct += int((recipe.model.eval()(images).argmax(1) == labels).sum())
+            total += len(labels)
+    assert total == 48
+    assert correct / total == pytest.approx(json.loads((finished / "metrics.json").read_text())["test/acc"])
+
+
+def test_tensorboard_has_every_curve(finished: Path) -> None:
+    events = EventAccumulator(str(finished / "tensorboard")).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"train/loss", "train/acc", "val/loss", "val/acc", "test/acc"} <= tags
+    assert len(events.Scalars("val/acc")) == 2
+    assert "hp_metric" not in tags
+
+
+def test_the_same_command_gives_the_same_numbers_in_a_new_folder(finished: Path) -> None:
+    cfg = small(finished.parents[2])
+    train(cfg)
+    again = Path(cfg.paths.run)
+    assert again.name == f"{finished.name}-2", "an earlier run is left alone"
+    one, two = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (finished, again))
+    assert all(torch.equal(one["state_dict"][key], two["state_dict"][key]) for key in one["state_dict"])
+    one, two = (json.loads((run / "metrics.json").read_text()) for run in (finished, again))
+    assert {k: v for k, v in one.items() if k != "train/seconds"} == {
+        k: v for k, v in two.items() if k != "train/seconds"
+    }
+
+
+def test_run_ids_depend_on_what_decides_results(tmp_path: Path) -> None:
+    base = run_id(small(tmp_path))
+    assert base.startswith("seed0-")
+    assert run_id(small(tmp_path, "paths.data=elsewhere", "trainer.accelerator=cpu", "logger=none")) == base
+    assert run_id(small(tmp_path, "seed=1")).startswith("seed1-")
+    assert run_id(small(tmp_path, "optimizer.lr=0.1")) != base
+
+
+def test_debug_leaves_nothing_behind(tmp_path: Path) -> None:
+    cfg = small(tmp_path, "debug=true", "train.epochs=50", "dataset.limit_train=null")
+    assert train(cfg)["test/acc"] >= 0
+    assert not (tmp_path / "logs").exists()
+    assert not Path(cfg.paths.run).exists()
+
+
+def test_random_sampling_and_low_precision_train(tmp_path: Path) -> None:
+    cfg = small(tmp_path, "group.sampling=random", "trainer.precision=bf16-mixed", "train.epochs=1", "logger=none")
+    assert train(cfg)["test/acc"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.epochs=0"], "`train.epochs` must be a positive integer, but got 0"),
+        (["seed=-1"], "`seed` must be an integer from 0"),
+        (["callbacks.checkpoint=null"], "`callbacks.checkpoint` must be there"),
+        (["dataset=mnist", "dataset.mirrors=[http://127.0.0.1:9/]"], "dataset=digits"),
+        (["dataset.limit_train=9999"], "`limit_train` must be at most 1197"),
+    ],
+)
+def test_wrong_input_leaves_no_folder(tmp_path: Path, overrides: list[str], message: str) -> None:
+    cfg = small(tmp_path, f"paths.data={tmp_path}/data", *overrides)
+    with pytest.raises(ConfigError, match=message):
+        train(cfg)
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_damaged_mnist_file_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (folder / f"{name}-ubyte.gz").write_bytes(b"not the original")
+    with pytest.raises(ConfigError, match=r"(?s)ubyte.gz.*sha256"):
+        train(small(tmp_path, "dataset=mnist", f"paths.data={tmp_path}/data"))
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(ValueError, "failed"), (KeyboardInterrupt, "interrupted")])
+def test_status_says_how_a_run_ended(tmp_path: Path, error: type[BaseException], outcome: str) -> None:
+    with pytest.raises(error), status(tmp_path):
+        assert json.loads((tmp_path / "status.json").read_text())["status"] == "running"
+        raise error
+    assert json.loads((tmp_path / "status.json").read_text())["status"] == outcome
+
+
+def test_checkpoints_are_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+
+    def full(checkpoint, file) -> None:
+        file.write(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+
+
+def test_the_script_exits_as_it_should(tmp_path: Path) -> None:
+    def run(*overrides: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "scripts" / "train.py"), *overrides]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    wrong = run("trian.epochs=3")
+    assert wrong.returncode == 1
+    assert (
+        wrong.stderr.strip() == "error: `trian.epochs` is not a key of the configuration. Did you mean 'train.epochs'?"
+    )
+    right = run(*SMALL, "train.epochs=1")
+    assert right.returncode == 0, right.stderr
+    assert "test accuracy" in right.stdout
+    assert "Traceback" not in right.stderr
+    assert (tmp_path / "logs" / "quickstart").is_dir(), "runs go to the folder that the command is typed in"
+    assert {path.name for path in tmp_path.iterdir()} <= {"logs", ".cache"}, "nothing else is written"
