@@ -189,7 +189,7 @@ class TestBrokenLayersFail:
 
     def test_forgotten_gradient_breaks_paths(self) -> None:
         conv = self.broken(Detached, SO2(), (4,), "separable")
-        with pytest.raises(AssertionError, match="gradient|NoneType"):
+        with pytest.raises(AssertionError, match=r"gradient|NoneType"):
             check_paths_or_none(conv)
 
     def test_sums_in_turn_that_share_an_index_break_paths(self) -> None:
@@ -197,7 +197,7 @@ class TestBrokenLayersFail:
         assert len(conv.stages) == 2, "factors that share h are one stage"
         stage = conv.stages[0]
         conv.stages = (stage._replace(factors=(0,)), stage._replace(factors=(1,), input=False), conv.stages[1])
-        with pytest.raises(AssertionError, match="sequential path|auto path"):
+        with pytest.raises(AssertionError, match=r"sequential path|auto path"):
             check_paths(conv, field_on(conv, SO2().grid(4)), SO2().grid(4))
 
     def test_unscaled_kernel_breaks_scale(self) -> None:

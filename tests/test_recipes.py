@@ -130,7 +130,7 @@ WRONG = {
     "implementation.formula='o h, o x'": "`implementation` must depend on .* lacks `i`",
     "implementation.formula=oi h, o x": "To use it as string, quote the value",
     "implementation=separable+2d": r"names the part `h1` of a product, but SO2\(\) has 1 part",
-    "group=sim2 group.elements=[8]": r"`elements` must give 2 .*\(rotations, scales\), but got \[8\].*elements=\[8, 3\]",
+    "group=sim2 group.elements=[8]": r"`elements` must give 2 .*\(rotations, scales\), but got \[8\]; pass",
     "dataset.size=30": "leaves 1 of 15 pixels over.*Sizes that work: 28 and 32",
     "conv.kernel_size=31": "kernel 31 and gets 20 pixels",
     "net.normalisation=batchnorm": "`normalisation` must be one of batch, instance, layer, none",

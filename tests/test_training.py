@@ -150,9 +150,13 @@ def test_a_damaged_mnist_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("error", "outcome"), [(ValueError, "failed"), (KeyboardInterrupt, "interrupted")])
 def test_status_says_how_a_run_ended(tmp_path: Path, error: type[BaseException], outcome: str) -> None:
-    with pytest.raises(error), status(tmp_path):
-        assert json.loads((tmp_path / "status.json").read_text())["status"] == "running"
-        raise error
+    def work() -> None:
+        with status(tmp_path):
+            assert json.loads((tmp_path / "status.json").read_text())["status"] == "running"
+            raise error
+
+    with pytest.raises(error):
+        work()
     assert json.loads((tmp_path / "status.json").read_text())["status"] == outcome
 
 

@@ -77,9 +77,9 @@ class Factorisation:
         lacking = [letter for letter in "oi" if not any(letter in factor.channels for factor in self.factors)]
         if lacking:
             raise ValueError(
-                f"`implementation` must depend on output channels `o` and input channels `i`, but {self.formula!r} lacks "
-                f"{' and '.join(f'`{letter}`' for letter in lacking)}; write for instance 'oi h, o x', or one of "
-                f"{', '.join(IMPLEMENTATIONS)}."
+                "`implementation` must depend on output channels `o` and input channels `i`, but "
+                f"{self.formula!r} lacks {' and '.join(f'`{letter}`' for letter in lacking)}; write for instance "
+                f"'oi h, o x', or one of {', '.join(IMPLEMENTATIONS)}."
             )
 
     def _factor(self, text: str) -> Factor:
@@ -87,9 +87,9 @@ class Factorisation:
         unknown = [word for word in coordinates if not re.fullmatch(r"x|a|h\d?", word)]
         if channels not in ("o", "i", "oi", "io") or unknown or len(set(coordinates)) < len(coordinates):
             raise ValueError(
-                f"`implementation` must be one of {', '.join(IMPLEMENTATIONS)}, or factors such as 'oi h, o x' (channels "
-                f"among `o`, `i`, then coordinates among `x`, `h`, `h0`, `h1`, `a`, each once), but {self.formula!r} has "
-                f"the factor {text.strip()!r}."
+                f"`implementation` must be one of {', '.join(IMPLEMENTATIONS)}, or factors such as 'oi h, o x' "
+                "(channels among `o`, `i`, then coordinates among `x`, `h`, `h0`, `h1`, `a`, each once), but "
+                f"{self.formula!r} has the factor {text.strip()!r}."
             )
         if "h" in coordinates and any(len(word) > 1 for word in coordinates):
             raise ValueError(

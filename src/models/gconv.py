@@ -95,9 +95,9 @@ class GConv(nn.Module):
 
     def extra_repr(self) -> str:
         return (
-            f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, group={self.group}, elements={self.elements}, "
-            f"implementation={self.kernel.factorisation.formula!r}, stride={self.stride}, padding={self.padding}, "
-            f"bias={self.bias is not None}, sampling={self.sampling}, path={self.path}"
+            f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, group={self.group}, "
+            f"elements={self.elements}, implementation={self.kernel.factorisation.formula!r}, stride={self.stride}, "
+            f"padding={self.padding}, bias={self.bias is not None}, sampling={self.sampling}, path={self.path}"
         )
 
     @property
@@ -221,8 +221,8 @@ class GConv(nn.Module):
             )
         if field.values.shape[2] != len(field.elements):
             raise ValueError(
-                f"`field` has values on {field.values.shape[2]} elements, (n, c, b, y, x) = {tuple(field.values.shape)}, "
-                f"but lists {len(field.elements)} elements."
+                f"`field` has values on {field.values.shape[2]} elements, (n, c, b, y, x) = "
+                f"{tuple(field.values.shape)}, but lists {len(field.elements)} elements."
             )
         if self.kernel_size > min(field.values.shape[-2:]):
             y, x = field.values.shape[-2:]

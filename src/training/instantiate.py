@@ -57,6 +57,6 @@ def check(target: str) -> None:
         if defined.startswith(ALLOWED):
             return
     raise ConfigError(
-        f"`_target_` must be one of {', '.join(f'{prefix}*' for prefix in ALLOWED)}, defined there, but got {target!r}; "
-        "put a class of your own under src/."
+        f"`_target_` must be one of {', '.join(f'{prefix}*' for prefix in ALLOWED)}, defined there, but got "
+        f"{target!r}; put a class of your own under src/."
     )

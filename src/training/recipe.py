@@ -69,8 +69,8 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(f"`{group}` has no {got!r}. {nearest(got, error.options or [])}") from error
     except OverrideParseException as error:
         raise ConfigError(
-            f"{error.override!r} is not an override key=value; in a shell, a value with spaces or commas needs two kinds "
-            "of quotes, \"implementation.formula='oi h, o x'\"."
+            f"{error.override!r} is not an override key=value; in a shell, a value with spaces or commas needs two "
+            "kinds of quotes, \"implementation.formula='oi h, o x'\"."
         ) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides)) from error

@@ -15,9 +15,9 @@ class Siren(nn.Module):
     r"""k(u) = W sin(w_0 (W_n ... sin(w_first (W_0 u + b_0)) ... + b_n)), with unit second moment at initialisation.
 
     Frequencies are drawn as in the source, where a circle's are those of angle / pi, as in the paper's code: a kernel
-    that turns faster than the elements are spaced would mean nothing on others. Biases start as uniform phases, so that sin(...) has second moment 1/2 at
-    every coordinate, the origin included; with zero biases the centre of every kernel, and all of a 1x1 kernel, would
-    start at zero.
+    that turns faster than the elements are spaced would mean nothing on others. Biases start as uniform phases, so that
+    sin(...) has second moment 1/2 at every coordinate, the origin included; with zero biases the centre of every kernel
+    would start at zero.
 
     Args:
         axes: what the kernel depends on.
@@ -44,8 +44,8 @@ class Siren(nn.Module):
         super().__init__()
         if num_hidden < 0 or hidden_size < 1 or not (first_omega_0 > 0 and omega_0 > 0):
             raise ValueError(
-                "`kernel` siren needs num_hidden >= 0, hidden_size >= 1 and positive first_omega_0 and omega_0, but got "
-                f"{num_hidden}, {hidden_size}, {first_omega_0} and {omega_0}."
+                "`kernel` siren needs num_hidden >= 0, hidden_size >= 1 and positive first_omega_0 and omega_0, but "
+                f"got {num_hidden}, {hidden_size}, {first_omega_0} and {omega_0}."
             )
         columns = sum(axis.columns for axis in axes)
         self.omegas = (first_omega_0, *[omega_0] * num_hidden)
