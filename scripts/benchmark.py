@@ -36,8 +36,7 @@ from src.training.checkpoints import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMS = ("nonseparable", "separable", "gseparable", "dseparable", "dgseparable")
-PART_ROOT = Path(__file__).resolve().parents[1]
-FORMS = ("separable+2d", "gseparable+2d")
+PART_FORMS = ("separable+2d", "gseparable+2d")
 GROUPS: dict[str, tuple[Group, tuple[int, ...], tuple[str, ...], Mask]] = {
     "se2": (SO2(), (8,), FORMS, partial(Mask, space=Disc())),
     "r2xrplus": (Dilation(1.74), (3,), FORMS, partial(Mask, space=SmoothDisc())),

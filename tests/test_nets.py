@@ -134,7 +134,7 @@ def test_parameters_do_not_depend_on_the_number_of_elements() -> None:
     nets = [CKGResNet(1, 5, 12, partial(layer, elements=[n]), hidden_sizes=(8, 8, 16)) for n in (8, 6, 16, 32)]
     assert len({sum(parameter.numel() for parameter in net.parameters()) for net in nets}) == 1
     images, labels = digits(128, 12)
-    train(nets[0], images, labels, 60, rate=3e-3)
+    train(nets[0], images, labels, 150, rate=3e-3)
     accuracy = []
     for net in nets:
         net.load_state_dict(nets[0].state_dict())
@@ -171,7 +171,7 @@ def test_skips_share_the_elements_of_the_main_path() -> None:
             "`normalisation` must be one of batch, instance, layer, none, but got 'batchnorm'",
         ),
         ({"activation": "tanh"}, "`activation` must be one of relu, elu, gelu"),
-        ({"pooling": "sum"}, "`pooling` must be one of max, mean"),
+        ({"pooling": "sum"}, "`pooling` must be one of max, mean, none, but got 'sum'"),
         ({"pool_size": 5}, "`pool_size` must be 2 or 3"),
         ({"readout": "sum"}, "`readout` must be one of max, mean"),
         ({"dropout": 1.0}, r"`dropout` must be a probability in \[0, 1\), but got 1.0"),

@@ -5,48 +5,50 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.models import GConv
+from src.models.kernels import Constant
 from src.models.optimisation import Cosine, MultiStep, ParameterGroups, Schedule
 from src.training import load_recipe
 
 
+def sgd(groups):
+    return torch.optim.SGD(groups, lr=0.1, weight_decay=0.01)
+
+
 def test_every_parameter_is_in_one_group_in_a_fixed_order() -> None:
     net = load_recipe("quickstart").model.net
-    groups = ParameterGroups(kernel_lr=2.0, kernel_decay=0.5)(net, lr=0.1, weight_decay=0.01)
+    groups = ParameterGroups(kernel_lr=2.0, kernel_decay=0.5).optimiser(net, sgd).param_groups
     assert [group["name"] for group in groups] == ["kernels", "weights", "no_decay"]
     assert [group["lr"] for group in groups] == [0.2, 0.1, 0.1]
     assert [group["weight_decay"] for group in groups] == [0.005, 0.01, 0.0]
-    members = [id(parameter) for group in groups for parameter in group["params"]]
-    assert sorted(members) == sorted(id(parameter) for parameter in net.parameters())
-    names = {id(parameter): name for name, parameter in net.named_parameters()}
-    kernels, weights, no_decay = ([names[id(p)] for p in group["params"]] for group in groups)
-    assert all(".kernel.nets." in name and name.endswith("weight") for name in kernels)
-    assert set(weights) == {"head.0.weight", "head.4.weight"}
-    assert any("norm" in name for name in no_decay)
-    assert all(
-        name.endswith("bias") or "norm" in name or name.startswith(("head.1", "stages", "lifting", "final"))
-        for name in no_decay
-    )
     order = {id(parameter): n for n, parameter in enumerate(net.parameters())}
-    for group in groups:
-        positions = [order[id(parameter)] for parameter in group["params"]]
-        assert positions == sorted(positions)
+    positions = [[order[id(parameter)] for parameter in group["params"]] for group in groups]
+    assert sorted(sum(positions, [])) == list(range(len(order)))
+    assert all(own == sorted(own) for own in positions)
+
+
+def test_groups_hold_what_their_names_say() -> None:
+    net = load_recipe("quickstart").model.net
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    groups = {kind: [names[id(p)] for p in members] for kind, members in ParameterGroups().split(net).items()}
+    assert all(".kernel.nets." in name and name.endswith("weight") for name in groups["kernels"])
+    assert groups["weights"] == ["head.0.weight", "head.4.weight"]
+    norms = [f"{name}.weight" for name, module in net.named_modules() if isinstance(module, torch.nn.BatchNorm1d)]
+    assert all(name.endswith("bias") or name in norms for name in groups["no_decay"])
+    assert set(norms) <= set(groups["no_decay"])
 
 
 def test_weights_of_kernels_without_coordinates_are_weights() -> None:
-    recipe = load_recipe("quickstart", ["implementation=dseparable"])
-    groups = {group["name"]: group["params"] for group in ParameterGroups()(recipe.model.net, 0.1, 0.1)}
-    constant = next(
-        m for m in recipe.model.net.modules() if isinstance(m, GConv) and m.kernel_size == 5 and len(m.stages) > 1
-    )
-    assert any(constant.kernel.nets[0].weight is parameter for parameter in groups["kernels"])
+    net = load_recipe("quickstart", ["implementation=dseparable"]).model.net
+    constants = [module.weight for module in net.modules() if isinstance(module, Constant)]
+    kernels = {id(parameter) for parameter in ParameterGroups().split(net)["kernels"]}
+    assert constants
+    assert all(id(weight) in kernels for weight in constants)
 
 
 def test_no_decay_reaches_the_parameters() -> None:
-    recipe = load_recipe("quickstart", ["optimizer=sgd"])
-    groups = ParameterGroups(kernel_decay=0.0)(recipe.model.net, lr=0.1, weight_decay=1.0)
-    optimizer = torch.optim.SGD(groups)
-    for parameter in recipe.model.net.parameters():
+    net = load_recipe("quickstart").model.net
+    optimizer = ParameterGroups(kernel_decay=0.0).optimiser(net, sgd)
+    for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)
     before = [[parameter.detach().clone() for parameter in group["params"]] for group in optimizer.param_groups]
     optimizer.step()

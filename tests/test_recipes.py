@@ -42,9 +42,7 @@ def step(recipe: Recipe) -> torch.Tensor:
     """One optimiser step on one batch; logits of that batch afterwards."""
     images, labels = next(iter(recipe.datamodule.train_dataloader()))
     images, labels = images[:16], labels[:16]
-    settings = recipe.cfg.optimizer
-    groups = recipe.model.groups(recipe.model.net, settings.lr, settings.weight_decay)
-    optimizer = recipe.model.optimizer(groups)
+    optimizer = recipe.model.groups.optimiser(recipe.model.net, recipe.model.optimizer)
     torch.nn.functional.cross_entropy(recipe.model(images), labels).backward()
     optimizer.step()
     with torch.no_grad():

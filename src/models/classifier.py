@@ -66,9 +66,7 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The schedule is stepped with every batch; epochs and their batches are counted, not estimated."""
-        # An optimiser of no parameters would refuse, so its bound settings are read from one of a placeholder.
-        settings = self.optimizer([{"params": [nn.Parameter(torch.zeros(()))]}]).defaults
-        optimizer = self.optimizer(self.groups(self.net, settings["lr"], settings["weight_decay"]))
+        optimizer = self.groups.optimiser(self.net, self.optimizer)
         epochs, batches = self.trainer.max_epochs, self.trainer.datamodule.train_batches
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(step / batches, epochs))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from src.models.kernel import GroupKernel
 
@@ -28,29 +29,29 @@ class ParameterGroups:
     kernel_lr: float = 1.0
     kernel_decay: float = 1.0
 
-    def __call__(self, net: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """What a torch optimiser takes in place of parameters; groups without parameters are left out."""
+    def optimiser(self, net: nn.Module, make: Callable[[list[dict[str, Any]]], Optimizer]) -> Optimizer:
+        """What `make` makes of the groups, with the factors applied to its learning rate and weight decay."""
+        optimiser = make([{"name": name, "params": members} for name, members in self.split(net).items()])
+        rates, decays = {"kernels": self.kernel_lr}, {"kernels": self.kernel_decay, "no_decay": 0.0}
+        for group in optimiser.param_groups:
+            group["lr"] *= rates.get(group["name"], 1.0)
+            group["weight_decay"] *= decays.get(group["name"], 1.0)
+        return optimiser
+
+    def split(self, net: nn.Module) -> dict[str, list[nn.Parameter]]:
+        """The groups that have members."""
         kernels = {
-            f"{name}.{own}".lstrip(".")
-            for name, module in net.named_modules()
+            id(parameter)
+            for module in net.modules()
             if isinstance(module, GroupKernel)
-            for own, _ in module.named_parameters()
+            for parameter in module.nets.parameters()
         }
-        groups: dict[str, dict[str, Any]] = {
-            "kernels": {"lr": lr * self.kernel_lr, "weight_decay": weight_decay * self.kernel_decay},
-            "weights": {"lr": lr, "weight_decay": weight_decay},
-            "no_decay": {"lr": lr, "weight_decay": 0.0},
-        }
+        groups: dict[str, list[nn.Parameter]] = {"kernels": [], "weights": [], "no_decay": []}
         for name, parameter in net.named_parameters():
-            kind = "no_decay" if parameter.dim() < 2 and not is_weight(name) else "weights"
-            kind = "kernels" if name in kernels and kind == "weights" else kind
-            groups[kind].setdefault("params", []).append(parameter)
-        return [{"name": name, **group} for name, group in groups.items() if "params" in group]
-
-
-def is_weight(name: str) -> bool:
-    """Whether a parameter of one axis is a weight all the same: those of kernels without coordinates are."""
-    return ".nets." in name and name.endswith(".weight")
+            # A kernel without coordinates has weights of one axis, as norms have.
+            weight = parameter.dim() > 1 or (id(parameter) in kernels and name.endswith("weight"))
+            groups["no_decay" if not weight else "kernels" if id(parameter) in kernels else "weights"].append(parameter)
+        return {name: members for name, members in groups.items() if members}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src.models.blocks import Head, Invariants, Layers, ResidualBlock, SpatialPool
 from src.models.exactness import check_exact, windows
 from src.models.field import Field
-from src.models.gconv import GConv
+from src.models.gconv import GConv, require_choice
 
 
 class CKGResNet(nn.Module):
@@ -63,6 +63,7 @@ class CKGResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.size = (size, size) if isinstance(size, int) else tuple(size)
+        require_choice("pooling", pooling, ("max", "mean", "none"))
         first, *rest = widths(hidden_sizes, widen_factor)
         layers = Layers(conv, normalisation, activation, dropout)
         lift = conv(in_channels, first, implementation="lifting", stride=1)
