@@ -33,6 +33,7 @@ from src.models.blocks import BatchNorm, SpatialPool
 from src.models.masks import Disc, Mask, SmoothDisc
 from src.models.nets import CKGResNet
 from src.training.checkpoints import write_text
+from src.training.process import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMS = ("nonseparable", "separable", "gseparable", "dseparable", "dgseparable")
@@ -51,7 +52,8 @@ class TextbookConv(GConv):
     def forward(self, field: Field, elements: Tensor | None = None) -> Field:
         a = self.output_elements(field) if elements is None else elements
         b, values = field.elements, field.values.contiguous()
-        steps = paths.plan(self.stages, self.group, a, b) if self.kernel_size > 1 else None
+        self.kernel.forget()
+        steps = paths.plan(self.stages, self.group, a, b)
         if len(self.stages) == 1 or steps is None:
             weight = self.weight(a, b).flatten(2, 3).flatten(0, 1) * self._average(b)
             planes = F.conv2d(values.flatten(1, 2), weight, stride=self.stride, padding=self.padding)
@@ -252,6 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=5, help="timed steps of each path")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
     options = parser.parse_args(arguments)
+    keep_freed_memory()
     rows = []
     for section, row in cases(options.groups, options.device, options.steps):
         print(section, row, flush=True)

@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import hydra
 from omegaconf import DictConfig
 
-from src.training.console import quiet
 from src.training.instantiate import ConfigError
+from src.training.process import keep_freed_memory, quiet
 from src.training.recipe import compose_config
 from src.training.run import train
 
@@ -21,6 +21,7 @@ from src.training.run import train
 def main(cfg: DictConfig) -> None:
     """Train what is composed; errors of the user's are a line, all others a traceback."""
     quiet()
+    keep_freed_memory()
     try:
         train(cfg)
     except ConfigError as error:

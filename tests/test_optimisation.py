@@ -22,7 +22,7 @@ def test_every_parameter_is_in_one_group_in_a_fixed_order() -> None:
     assert [group["weight_decay"] for group in groups] == [0.005, 0.01, 0.0]
     order = {id(parameter): n for n, parameter in enumerate(net.parameters())}
     positions = [[order[id(parameter)] for parameter in group["params"]] for group in groups]
-    assert sorted(sum(positions, [])) == list(range(len(order)))
+    assert sorted(n for own in positions for n in own) == list(range(len(order)))
     assert all(own == sorted(own) for own in positions)
 
 

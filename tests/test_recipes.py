@@ -130,7 +130,7 @@ WRONG = {
     "implementation=separable+2d": r"names the part `h1` of a product, but SO2\(\) has 1 part",
     "group=sim2 group.elements=[8]": r"`elements` must give 2 .*\(rotations, scales\), but got \[8\]; pass",
     "dataset.size=30": "leaves 1 of 15 pixels over.*Sizes that work: 28 and 32",
-    "conv.kernel_size=31": "kernel 31 and gets 20 pixels",
+    "conv.kernel_size=31": "kernel 31 and gets 24 pixels",
     "net.normalisation=batchnorm": "`normalisation` must be one of batch, instance, layer, none",
     "kernel.hidden_size=0": "hidden_size >= 1",
     "group=sim2 group.max_scale=0.5": "`max_scale` must be above 1, but got 0.5",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from math import pi
 from typing import ClassVar, Literal, NamedTuple
 
@@ -86,9 +87,8 @@ class Group(ABC):
 
     @property
     def identity(self) -> Tensor:
-        """(1, dim)."""
-        element = self.grid(*(1 for _ in self.counts))
-        return self.product(element, self.inverse(element))
+        """(1, dim), the same tensor each time, by which what was computed from it can be recognised."""
+        return identity_of(self)
 
     def split(self, a: Tensor) -> tuple[Tensor, ...]:
         """The coordinates of each part: (..., dim) -> one (..., part.dim) per part."""
@@ -138,6 +138,13 @@ class Group(ABC):
                 f"{list(elements)}; pass for instance elements={example if self.dim else [1]}."
             )
         return sizes
+
+
+@cache
+def identity_of(group: Group) -> Tensor:
+    """(1, dim)."""
+    element = group.grid(*(1 for _ in group.counts))
+    return group.product(element, group.inverse(element))
 
 
 def wrap(angle: Tensor) -> Tensor:

@@ -59,6 +59,10 @@ class GroupKernel(nn.Module):
         # Part of what a trained kernel means, hence in the state: setting other elements must not rescale it.
         self.register_buffer("gain", torch.tensor(1.0))
         self.gain.fill_(self.summed / (in_channels * self._energy()) ** 0.5)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the coordinates that are kept from one forward pass to the next."""
         self._known: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
 
     @property

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.groups import Group
+from src.models.depthwise import depthwise_conv2d
 from src.models.factorisation import Stage, merge
 
 # Multiply-adds of a sum over group elements or pixels alone (no matrix product over channels) take about ten times as
@@ -124,7 +125,14 @@ def convolve(pixels: Tensor, weight: Tensor, step: Step, stride: int, padding: i
     """Sum over space, and over what else the stage sums: (n, y, x, b, i) -> (n, y', x', a, o)."""
     outputs, by_channel = len(step.a), step.stage.parts and not step.stage.input
     channels = pixels.mT.flatten(-2) if by_channel else pixels.flatten(-2)
-    groups = channels.shape[-1] // weight.shape[1]
-    planes = F.conv2d(torch.einsum("nyxk->nkyx", channels), weight, stride=stride, padding=padding, groups=groups)
+    if channels.shape[-1] == 1:
+        # The stride of a single channel means nothing, but decides the order of the output: this makes it 1.
+        channels = channels.squeeze(-1).unsqueeze(-1)
+    planes = torch.einsum("nyxk->nkyx", channels)
+    if step.stage.input or step.stage.parts:
+        groups = planes.shape[1] // weight.shape[1]
+        planes = F.conv2d(planes, weight, stride=stride, padding=padding, groups=groups)
+    else:
+        planes = depthwise_conv2d(planes, weight, stride, padding)
     folded = torch.einsum("nkyx->nyxk", planes)
     return folded.unflatten(-1, (-1, outputs)).mT if by_channel else folded.unflatten(-1, (outputs, -1))
