@@ -138,11 +138,11 @@ def check_paths(conv: GConv, field: Field, a: Tensor) -> None:
 
 def run(conv: GConv, field: Field, a: Tensor, path: str) -> tuple[Tensor, dict[str, Tensor]]:
     """Values, and gradients of a fixed function of them, with the layer's path set for the moment."""
-    before, conv.path, conv._planned = conv.path, path, None
+    before, conv.path = conv.path, path
     conv.zero_grad()
     values = conv(field, a).values
     (values * torch.linspace(-1, 1, values.numel()).view_as(values)).sum().backward()
-    conv.path, conv._planned = before, None
+    conv.path = before
     return values.detach(), {name: parameter.grad.clone() for name, parameter in conv.named_parameters()}
 
 

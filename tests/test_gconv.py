@@ -335,6 +335,15 @@ def test_gradients_flow_in_evaluation() -> None:
     assert all(parameter.grad is not None for parameter in conv.parameters())
 
 
+def test_training_follows_evaluation_in_inference_mode() -> None:
+    conv = make("se2", "separable")
+    field = field_on(conv, conv.kernel.grid)
+    with torch.inference_mode():
+        conv.eval()(field)
+    conv.train()(field).values.sum().backward()
+    assert all(parameter.grad is not None for parameter in conv.parameters())
+
+
 @pytest.mark.parametrize("group", ["se2", "sim2", "e2"])
 def test_random_sampling_is_for_training_only(group: str) -> None:
     conv = make(group, "separable", sampling="random")

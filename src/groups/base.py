@@ -141,6 +141,7 @@ class Group(ABC):
 
 
 @cache
+@torch.inference_mode(False)
 def identity_of(group: Group) -> Tensor:
     """(1, dim)."""
     element = group.grid(*(1 for _ in group.counts))

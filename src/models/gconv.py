@@ -80,7 +80,7 @@ class GConv(nn.Module):
         factorisation = implementation if is_parsed else Factorisation(implementation)
         factorisation.check(group)
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
-        self.group, self.stride, self.sampling, self.path = group, stride, sampling, path
+        self.group, self.stride, self.sampling, self._path = group, stride, sampling, path
         self.padding = same_padding(kernel_size) if padding is None else padding
         self.stages = factorisation.stages(len(group.parts))
         if path == "sequential" and len(self.stages) == 1:
@@ -90,6 +90,10 @@ class GConv(nn.Module):
             )
         self.kernel = GroupKernel(in_channels, out_channels, kernel_size, group, elements, factorisation, kernel, mask)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what is kept from one forward pass to the next: the plan, and in evaluation the weights."""
         self._planned: tuple[Tensor, Tensor, list[Step]] | None = None
         self._kept: tuple[tuple[Tensor, ...], list[tuple[Step, Tensor]]] | None = None
 
@@ -99,6 +103,17 @@ class GConv(nn.Module):
             f"elements={self.elements}, implementation={self.kernel.factorisation.formula!r}, stride={self.stride}, "
             f"padding={self.padding}, bias={self.bias is not None}, sampling={self.sampling}, path={self.path}"
         )
+
+    @property
+    def path(self) -> str:
+        """`auto`, `dense` or `sequential`; can be set at any time."""
+        return self._path
+
+    @path.setter
+    def path(self, path: str) -> None:
+        require_choice("path", path, ("auto", "dense", "sequential"))
+        self._path = path
+        self.forget()
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -209,7 +224,8 @@ class GConv(nn.Module):
             self._planned = (a, b, self._steps(a, b))
         steps = self._planned[2]
         weights = [self.kernel(step.stage.factors, step.a, step.b) for step in steps]
-        weights[0] = weights[0] * self._average(b)
+        if (average := self._average(b)) != 1:
+            weights[0] = weights[0] * average
         sizes = (self.out_channels, self.in_channels, self.kernel_size)
         return [(step, paths.arrange(step, weight, *sizes)) for step, weight in zip(steps, weights, strict=True)]
 

@@ -152,8 +152,12 @@ class GroupKernel(nn.Module):
         words = {word for factor in self.factorisation.factors for word in factor.coordinates} - {"a"}
         return {word for word in words if word in ("x", "h") or "h" not in words}
 
+    @torch.inference_mode(False)
     def _coordinates(self, a: Tensor, b: Tensor, u: Tensor) -> dict[str, Tensor]:
-        """What kernels are functions of: (a, b, y, x, columns), of size 1 where it does not depend on an index."""
+        """What kernels are functions of: (a, b, y, x, columns), of size 1 where it does not depend on an index.
+
+        They may be kept from an evaluation to a training step, for which tensors of inference mode would not do.
+        """
         a, b, u = (x.detach().to("cpu", torch.float64) for x in (a, b, u))
         relative = self.group.relative(a, b)[:, :, None, None]
         coordinates = {
