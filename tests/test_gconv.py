@@ -20,7 +20,7 @@ from laws import (
 from torch import nn
 
 from src.groups import O2, SO2, Dilation, Product
-from src.models import Field, GConv
+from src.models import Field, GConv, paths
 from src.models.kernels import Lattice
 
 SIM2 = Product(SO2(), Dilation(1.74))
@@ -68,10 +68,27 @@ class TestLaws:
             check_layer(conv, field, h.sample(sizes), g)
         check_layer(conv, field_on(conv, h.random(3)), h.random(4), g)
 
-    def test_paths(self, group: str, form: str, kernel: str) -> None:
+    @pytest.mark.parametrize("halve_from", [1, 10**9], ids=["halved", "whole"])
+    def test_paths(self, group: str, form: str, kernel: str, halve_from: int, monkeypatch) -> None:
+        monkeypatch.setattr(paths, "HALVE_FROM", halve_from)
         conv, (h, sizes) = make(group, form_of(form), kernel, bias=True), GROUPS[group]
         nn.init.normal_(conv.bias)
         check_paths(conv, field_on(conv, h.grid(*sizes)), h.sample(sizes))
+
+
+@pytest.mark.parametrize(("group", "halved"), [("se2", True), ("sim2", True), ("p4m", True), ("r2xrplus", False)])
+def test_products_are_halved_where_half_a_turn_pairs_the_elements(group: str, halved: bool, monkeypatch) -> None:
+    monkeypatch.setattr(paths, "HALVE_FROM", 1)
+    conv, h = make(group, "separable", path="sequential"), GROUPS[group][0]
+
+    def first(a: torch.Tensor, b: torch.Tensor) -> bool:
+        return conv._steps(a, b)[0].halved
+
+    grid, sample = conv.kernel.grid, h.sample(conv.elements)
+    assert first(grid, grid) == first(sample, grid) == halved
+    assert not first(h.random(4), grid)
+    assert not first(grid, grid.flip(0)[torch.randperm(len(grid))])
+    assert not first(grid[:-1], grid)
 
 
 @pytest.mark.usefixtures("float64")

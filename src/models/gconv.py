@@ -199,6 +199,8 @@ class GConv(nn.Module):
         if self.path == "dense" or len(self.stages) == 1:
             return dense
         steps = paths.plan(self.stages, self.group, a, b)
+        if steps is not None and self.kernel.gain.device.type == "cpu":
+            steps = [paths.halve(step, self.group, self.in_channels) for step in steps]
         if self.path == "sequential":
             if steps is None:
                 raise ValueError(
