@@ -209,13 +209,13 @@ def resident(status: Path, field: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def cases(groups: Sequence[str], device: str, steps: int) -> Iterator[tuple[str, Row]]:
-    """Every implementation of every group, then separable and nonseparable on more rotations."""
+def cases(groups: Sequence[str], chosen: Sequence[str], device: str, steps: int) -> Iterator[tuple[str, Row]]:
+    """The chosen implementations of every group, then separable and nonseparable on more rotations."""
     for name in groups:
         group, elements, forms, mask = GROUPS[name]
-        for form in forms:
+        for form in (form for form in forms if form in chosen):
             yield name, measure(form, build(form, group, elements, mask), device, steps)
-    for form in ("separable", "nonseparable"):
+    for form in (form for form in ("separable", "nonseparable") if form in chosen):
         for rotations in (4, 8, 16, 32):
             few = min(steps, 2) if form == "nonseparable" and rotations > 8 else steps
             net = build(form, SO2(), (rotations,), GROUPS["se2"][3])
@@ -251,12 +251,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=list(GROUPS))
+    every = FORMS + PART_FORMS
+    parser.add_argument("--implementations", nargs="+", default=every, choices=every)
     parser.add_argument("--steps", type=int, default=5, help="timed steps of each path")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
     options = parser.parse_args(arguments)
     keep_freed_memory()
     rows = []
-    for section, row in cases(options.groups, options.device, options.steps):
+    for section, row in cases(options.groups, options.implementations, options.device, options.steps):
         print(section, row, flush=True)
         rows.append((section, row))
     write_text(
