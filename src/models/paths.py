@@ -119,7 +119,8 @@ def arrange(step: Step, weight: Tensor, out_channels: int, in_channels: int, k: 
     size = (len(step.a), len(step.b) if stage.parts else 1, k, k, out_channels, in_channels if stage.input else 1)
     weight = weight.expand(size)
     if stage.input:
-        return torch.einsum("abyxoi->aobiyx", weight).flatten(2, 3).flatten(0, 1)
+        # Channels last, as the planes: with gradients, a large kernel is copied once less.
+        return torch.einsum("ayxk->akyx", torch.einsum("abyxoi->aoyxbi", weight).flatten(4).flatten(0, 1))
     order = "abyxoi->oabiyx" if stage.parts else "abyxoi->aobiyx"
     return torch.einsum(order, weight).flatten(2, 3).flatten(0, 1)
 
