@@ -1,42 +1,56 @@
 """The data module: without a trainer, under a trainer, from its configuration."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import hydra
 import lightning.pytorch as lightning
+import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from src.data import Digits, ImageDataModule, Split, Splits
+from src.data import Digits, ImageDataModule, Pool, Pools, Source
+from src.training.instantiate import instantiate
+from src.training.recipe import CONFIGS, compose_config
 
 # Of the trainer, about itself and about what is meant: a batch is a slice in memory and needs no workers.
 TRAINER_WARNINGS = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers", "ignore:.*LeafSpec.* is deprecated:FutureWarning"
 )
-CONFIGS = Path(__file__).parents[1] / "configs" / "dataset"
+OWN = ("images", "npz", "h5")
 
 
-class Toy:
+def choices(group: str) -> list[str]:
+    """The names of a config group; those that begin with _ are parts of others."""
+    return [path.stem for path in sorted((CONFIGS / group).glob("[!_]*.yaml"))]
+
+
+class Toy(Source):
     """A source in a dozen lines: what another data set needs."""
 
-    classes, channels, size = 2, 3, (4, 5)
+    name, labels, channels, native = "toy", ("even", "odd"), 3, (4, 5)
+    recommended = (20, 20, 20)
 
-    def __init__(self, *, seed: int, length: int = 20, wrong: str | None = None) -> None:
-        self.seed, self.length, self.wrong, self.reads = seed, length, wrong, 0
+    def __init__(self, *, wrong: str | None = None, **drawing: Any) -> None:
+        super().__init__(**drawing)
+        self.wrong, self.reads = wrong, 0
 
-    def splits(self) -> Splits:
+    def pools(self) -> Pools:
         self.reads += 1
-        random = torch.Generator().manual_seed(self.seed)
-        shape = (self.length, 1 if self.wrong == "channels" else 3, 4, 5)
-        images = torch.randint(256, shape, generator=random).to(torch.uint8)
-        labels = torch.arange(self.length) % (3 if self.wrong == "labels" else 2)
-        return Splits(*[Split(images, labels)] * 3)
+        random = torch.Generator().manual_seed(0)
+        images = torch.randint(256, (60, 1 if self.wrong == "channels" else 3, 4, 5), generator=random)
+        return Pools(Pool(images.to(torch.uint8), torch.arange(60) % (3 if self.wrong == "labels" else 2)))
+
+
+class Overlapping(Toy):
+    def splits(self) -> Any:
+        splits = super().splits()
+        return splits._replace(val=splits.train)
 
 
 def module(**options: Any) -> ImageDataModule:
-    return ImageDataModule(**{"source": Toy, "batch_size": 6} | options)
+    return ImageDataModule(**{"reader": Toy, "batch_size": 6} | options)
 
 
 def test_known_before_anything_is_read() -> None:
@@ -53,12 +67,12 @@ def test_works_without_a_trainer() -> None:
     (images, labels), *rest = toy.val_dataloader()
     assert images.shape == (20, 3, 4, 5)
     assert not rest
-    assert torch.equal(labels, next(iter(toy.test_dataloader()))[1])
+    assert torch.equal(labels, torch.cat([labels for _, labels in toy.val_dataloader()]))
     assert toy.source.reads == 1
 
 
 def test_evaluation_is_not_augmented() -> None:
-    plain, augmented = module(), module(augment="flip")
+    plain, augmented = module(), module(augment={"flip": True})
     for name in ("val", "test"):
         a, b = (next(iter(getattr(toy, f"{name}_dataloader")()))[0] for toy in (plain, augmented))
         assert torch.equal(a, b)
@@ -80,7 +94,7 @@ def test_limits_are_stratified_and_fixed_by_the_data_seed() -> None:
 
 def test_order_seed_decides_the_order_only() -> None:
     def order(**options: Any) -> list[int]:
-        digits = module(source=Digits, batch_size=100, limit_train=300, **options)
+        digits = module(reader=Digits, batch_size=100, limit_train=300, **options)
         return torch.cat([labels for _, labels in digits.train_dataloader()]).tolist()
 
     assert order() == order()
@@ -96,7 +110,11 @@ def test_order_seed_decides_the_order_only() -> None:
         ({"limit_test": 0}, "`limit_test` must be at least 1"),
         ({"limit_train": 21}, "`limit_train` must be at most 20"),
         ({"num_workers": -1}, "`num_workers` must be at least 0"),
-        ({"augment": "mixup"}, "`augment` must be null or one of rotate, flip"),
+        ({"augment": "mixup"}, "`augment` must be null or map names to values"),
+        ({"augment": {"rotate": 200}}, "`augment.rotate` must be degrees"),
+        ({"on_device": True, "num_workers": 1}, "`num_workers` must be 0 with on_device=true"),
+        ({"split": "toy-0123456789ab"}, "`split` must be toy-.*but got toy-0123456789ab"),
+        ({"reader": Overlapping}, "the splits of Overlapping share images"),
         ({"classes": 10}, "`classes` must be 2, what Toy has, but got 10"),
         ({"channels": 1}, "`channels` must be 3"),
         ({"wrong": "channels"}, r"must be images of \(3, 4, 5\)"),
@@ -113,27 +131,70 @@ def test_refuses_what_the_source_does_not_know() -> None:
         module(colour=True)
 
 
-def configured(name: str, folder: Path, **overrides: Any) -> ImageDataModule:
-    cfg = {"seed": 5, "train": {"batch_size": 16}, "paths": {"data": str(folder / "d"), "cache": str(folder / "c")}}
-    cfg = OmegaConf.merge(cfg, {"dataset": OmegaConf.load(CONFIGS / f"{name}.yaml")}, {"dataset": overrides})
-    return hydra.utils.instantiate(cfg).dataset
+def configured(name: str, folder: Path, *overrides: str) -> ImageDataModule:
+    paths = [f"paths.data={folder}/d", f"paths.cache={folder}/c"]
+    return instantiate(compose_config([f"dataset={name}", "seed=5", "train.batch_size=16", *paths, *overrides]).dataset)
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(CONFIGS.glob("*.yaml"))])
+@pytest.mark.parametrize("name", [name for name in choices("dataset") if name not in OWN])
 def test_configurations_build_without_touching_files(tmp_path: Path, name: str) -> None:
-    toy = configured(name, tmp_path, limit_train=7, size=[24, 31], seed=2)
-    assert (toy.classes, toy.channels, toy.size) == (10, 1, (24, 31))
-    assert (toy.batch_size, toy.order_seed, toy.seed, toy.source.seed) == (16, 5, 2, 2)
+    cfg = compose_config([f"dataset={name}"]).dataset
+    built = configured(name, tmp_path, "dataset.limit_train=7", "dataset.size=[24,31]", "dataset.seed=2")
+    assert (built.classes, built.channels, built.size) == (cfg.classes, cfg.channels, (24, 31))
+    assert configured(name, tmp_path).size == (cfg.size, cfg.size)
+    assert (built.batch_size, built.order_seed, built.seed, built.source.seed) == (16, 5, 2, 2)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(hydra.errors.InstantiationException, match="`classes` must be 10"):
-        configured(name, tmp_path, classes=9)
+    with pytest.raises(hydra.errors.InstantiationException, match=f"`classes` must be {cfg.classes}"):
+        configured(name, tmp_path, "dataset.classes=9")
     with pytest.raises(hydra.errors.InstantiationException, match="unexpected keyword argument 'limit'"):
-        configured(name, tmp_path, limit=9)
+        configured(name, tmp_path, "+dataset.limit=9")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_data_of_ones_own_need_a_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(hydra.errors.InstantiationException, match=r"`path` must be .* but got None"):
+        configured(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in choices("dataset") if name not in (*OWN, "digits")])
+def test_published_data_say_where_they_come_from(tmp_path: Path, name: str) -> None:
+    source = configured(name, tmp_path).source
+    assert all(source.card)
+    assert source.card.homepage.startswith("http")
+    for file in source.originals:
+        assert re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", file.sum)
+        assert file.urls
+        assert all(url.endswith(file.name) for url in file.urls)
+
+
+@pytest.mark.parametrize("name", choices("augment"))
+def test_configured_augmentations(tmp_path: Path, name: str) -> None:
+    built = configured("digits", tmp_path, f"augment={name}")
+    assert built.augmentation.active == (name != "none")
+    assert built.augmentation.border == "zeros"
+    assert configured("cifar10", tmp_path, f"augment={name}").augmentation.border == "reflect"
+    assert configured("cifar10", tmp_path, f"augment={name}", "dataset.border=edge").augmentation.border == "edge"
+    assert configured("cifar10", tmp_path, f"augment={name}", "augment.border=zeros").augmentation.border == "zeros"
 
 
 def test_configured_digits(tmp_path: Path) -> None:
-    images, _ = next(iter(configured("digits", tmp_path, limit_train=32).train_dataloader()))
-    assert images.shape == (16, 1, 20, 20)
+    images, _ = next(iter(configured("digits", tmp_path, "dataset.limit_train=32").train_dataloader()))
+    assert images.shape == (16, 1, 24, 24)
+
+
+def test_splits_are_named_and_kept(tmp_path: Path) -> None:
+    digits = configured("digits", tmp_path, "dataset.limit_val=50")
+    digits.prepare_data()
+    kept = np.load(tmp_path / "c" / "digits" / f"split-{digits.fingerprint}.npz")
+    assert {name: len(kept[name]) for name in kept} == {"train": 1197, "val": 50, "test": 400}
+    for name, dataset in digits.datasets.items():
+        assert np.array_equal(kept[name], dataset.split.ids)
+    names = {configured("digits", tmp_path, *options).fingerprint for options in ((), ("dataset.seed=1",))}
+    names |= {configured("digits", tmp_path, "dataset.folds=5", f"dataset.fold={fold}").fingerprint for fold in (0, 1)}
+    assert len(names | {digits.fingerprint}) == 5
+    same = configured("digits", tmp_path, "dataset.rotate=false", "seed=7", "augment=flip", "dataset.limit_val=50")
+    assert same.fingerprint == digits.fingerprint
+    configured("digits", tmp_path, f"dataset.split={digits.fingerprint}", "dataset.limit_val=50").setup()
 
 
 class Model(lightning.LightningModule):
@@ -178,8 +239,8 @@ class SaveAt(lightning.Callback):
 @pytest.mark.parametrize("step", [2, 4, 7])
 def test_a_resumed_run_continues_with_the_next_batch(tmp_path: Path, step: int) -> None:
     whole, resumed, path = Model(), Model(), tmp_path / "stopped.ckpt"
-    trainer(tmp_path, max_epochs=3, callbacks=SaveAt(step, path)).fit(whole, module(augment="flip"))
-    trainer(tmp_path, max_epochs=3).fit(resumed, module(augment="flip"), ckpt_path=path, weights_only=True)
+    trainer(tmp_path, max_epochs=3, callbacks=SaveAt(step, path)).fit(whole, module(augment={"flip": True}))
+    trainer(tmp_path, max_epochs=3).fit(resumed, module(augment={"flip": True}), ckpt_path=path, weights_only=True)
     assert len(whole.seen) == 12
     for a, b in zip(whole.seen[step:], resumed.seen, strict=True):
         assert torch.equal(a, b)

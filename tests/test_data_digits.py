@@ -1,11 +1,14 @@
 """The digits of scikit-learn, and what all sources share: splits, statistics, sizes."""
 
+from math import pi
+
 import pytest
 import torch
 
 from src.data import Digits, Split, statistics, stratified
-from src.data.resample import fit, turn
-from src.data.sources import canvas, rotations
+from src.data.draw import canvas, rotations, scalings
+from src.data.resample import fit, pose
+from src.data.warp import warp
 
 
 def ink(split: Split) -> torch.Tensor:
@@ -45,7 +48,7 @@ def test_digits_stay_on_the_canvas_under_rotation(size: int | list[int]) -> None
     inner = rotated.train.images[..., 1:-1, 1:-1].double().sum((1, 2, 3))
     assert (1 - inner / ink(rotated.train)).max() < 0.005
     # The check would see a digit that was too large.
-    larger = turn(upright.train.images, torch.full((1197,), 0.7), canvas(size), scale=2.0)
+    larger = pose(upright.train.images, torch.full((1197,), 0.7), torch.full((1197,), 2.0), canvas(size))
     assert (larger.double().sum((1, 2, 3)) / ink(upright.train) / 4 - 1).abs().max() > 0.04
 
 
@@ -64,21 +67,34 @@ def test_refuses_sizes(size: object) -> None:
         Digits(size=size)
 
 
-@pytest.mark.parametrize("rotate", [{"training": True}, {"train": 1}])
-def test_refuses_rotations(rotate: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="`rotate` must map"):
+@pytest.mark.parametrize("rotate", [{"training": True}, {"train": 1}, "train", 1])
+def test_refuses_rotations(rotate: object) -> None:
+    with pytest.raises(ValueError, match="`rotate` must be true or false, or map"):
         rotations(rotate)
+
+
+@pytest.mark.parametrize("scale", [{"training": [1, 2]}, {"train": 1}, [0, 1], [2, 1], [1], 0.5, "all", [True, 2]])
+def test_refuses_scales(scale: object) -> None:
+    with pytest.raises(ValueError, match="`scale` must be null or"):
+        scalings(scale)
+
+
+def test_by_split() -> None:
+    assert rotations(True) == {"train": True, "val": True, "test": True}
+    assert rotations({"test": True}) == {"train": False, "val": False, "test": True}
+    assert scalings([0.3, 1]) == {"train": (0.3, 1), "val": (0.3, 1), "test": (0.3, 1)}
+    assert scalings({"test": [1, 2], "val": None}) == {"train": None, "val": None, "test": (1, 2)}
 
 
 def test_statistics_are_those_of_the_pixels() -> None:
     images = torch.randint(256, (50, 3, 5, 7), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     images[:, 2] = 9
-    mean, std = statistics(images, chunk=7)
+    mean, std = statistics(images, chunk=700)
     pixels = images.double().transpose(0, 1).flatten(1) / 255
     torch.testing.assert_close(mean.double(), pixels.mean(1), atol=1e-6, rtol=0)
     torch.testing.assert_close(std[:2].double(), pixels.std(1, correction=0)[:2], atol=1e-6, rtol=0)
     assert std[2] == pytest.approx(1 / 255)
-    assert all(map(torch.equal, statistics(images, chunk=50), (mean, std)))
+    assert all(map(torch.equal, statistics(images, chunk=1), (mean, std)))
 
 
 def test_stratified_refuses_more_than_there_is() -> None:
@@ -105,10 +121,34 @@ def test_fit_pads_centrally_and_shrinks_with_antialiasing() -> None:
     assert torch.equal(fit(images, (28, 28)), images)
 
 
-def test_turning_does_not_depend_on_the_chunk() -> None:
-    images = torch.randint(256, (50, 1, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    angles = torch.linspace(0, 6, 50)
-    results = [turn(images, angles, (28, 28), chunk=chunk) for chunk in (1, 7, 50)]
+def noise(n: int = 50) -> torch.Tensor:
+    return torch.randint(256, (n, 1, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+
+def test_a_pose_does_not_depend_on_the_chunk() -> None:
+    angles, scales = torch.linspace(0, 6, 50), torch.linspace(0.3, 1.4, 50)
+    results = [pose(noise(), angles, scales, (28, 28), chunk=chunk) for chunk in (1, 7, 50)]
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
-    assert not torch.equal(results[0], turn(images, angles + 0.01, (28, 28)))
+    assert not torch.equal(results[0], pose(noise(), angles + 0.01, scales, (28, 28)))
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_pose_on_the_lattice_is_exact(turns: int) -> None:
+    posed = pose(noise(), torch.full((50,), turns * pi / 2), torch.ones(50), (28, 28))
+    assert torch.equal(posed, torch.rot90(noise(), turns, (-2, -1)))
+
+
+def test_a_small_scale_is_not_aliased() -> None:
+    """Stripes of one pixel become grey; sampled once a pixel, they would become other stripes."""
+    stripes = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    stripes[..., ::2] = 200
+    for scale in (0.3, 0.45):
+        posed = pose(stripes, torch.zeros(1), torch.tensor([scale]), (28, 28)).double()
+        middle = posed[0, 0, 12:16, 12:16]
+        assert (middle - 100).abs().max() < 35
+        bare = warp(stripes.float(), scale * torch.eye(2)[None], "bicubic")[0, 0, 12:16, 12:16]
+        assert (bare - 100).abs().max() > 60
+        side = int(28 * scale) // 2 - 1
+        assert posed[0, 0, : 14 - side - 2].max() == 0, "and the image ends where it should"
+        assert (posed.sum() / stripes.sum() / scale**2) == pytest.approx(1, abs=0.1)

@@ -8,20 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.augment import rotate
+from src.data.augment import Augmentation
 from src.data.loader import Batch, Batches, ImageBatches, Loader
 from src.data.sources import Split, Statistics, statistics
 
 N = 23
 SPLIT = Split(
-    torch.randint(256, (N, 2, 6, 6), generator=torch.Generator().manual_seed(0)).to(torch.uint8), torch.arange(N)
+    torch.randint(256, (N, 2, 6, 6), generator=torch.Generator().manual_seed(0)).to(torch.uint8),
+    torch.arange(N),
+    torch.arange(N),
 )
+TURN = Augmentation(rotate=180, crop=1, flip=True)
 PLAIN = Statistics(torch.zeros(2), torch.ones(2))
 
 
-def loader(workers: int = 0, seed: int | None = 0, augment: str | None = "rotate", batch_size: int = 5) -> Loader:
+def loader(
+    workers: int = 0, seed: int | None = 0, augment: Augmentation | None = TURN, batch_size: int = 5, **place: int
+) -> Loader:
     dataset = ImageBatches(SPLIT, statistics(SPLIT.images), augment, seed or 0)
-    return Loader(dataset, Batches(N, batch_size, seed), workers)
+    return Loader(dataset, Batches(N, batch_size, seed, **place), workers)
 
 
 def epoch(loader: Loader, number: int) -> list[Batch]:
@@ -74,7 +79,7 @@ def test_augmentation_belongs_to_the_sample() -> None:
     def by_label(batches: list[Batch]) -> torch.Tensor:
         return torch.cat([x for x, _ in batches])[torch.tensor(labels(batches)).argsort()]
 
-    dataset = ImageBatches(SPLIT, statistics(SPLIT.images), "rotate", 0)
+    dataset = ImageBatches(SPLIT, statistics(SPLIT.images), TURN, 0)
     shuffled = by_label(list(Loader(dataset, Batches(N, 7, seed=3))))
     assert torch.equal(shuffled, by_label(list(Loader(dataset, Batches(N, 1)))))
     assert not torch.equal(shuffled, by_label(epoch(Loader(dataset, Batches(N, 5)), 1)))
@@ -88,13 +93,51 @@ def test_normalised_by_the_statistics() -> None:
 
 def test_augmented_before_normalisation() -> None:
     """What a rotation brings in is black, not grey."""
-    dataset = ImageBatches(SPLIT, statistics(SPLIT.images), "rotate", 0)
+    dataset = ImageBatches(SPLIT, statistics(SPLIT.images), Augmentation(rotate=180), 0)
     mean, std = (value[:, None, None] for value in statistics(SPLIT.images))
-    images, _ = dataset[0, torch.arange(N)]
+    images, _ = dataset.finish(dataset[0, torch.arange(N)], torch.device("cpu"))
     assert torch.equal(images.amin((0, 2, 3)), (-mean / std).flatten())
-    raw, _ = ImageBatches(SPLIT, PLAIN)[0, torch.arange(N)]
+    plain = ImageBatches(SPLIT, PLAIN)
+    raw, _ = plain.finish(plain[0, torch.arange(N)], torch.device("cpu"))
     assert torch.equal(raw, SPLIT.images / 255)
-    assert rotate(raw, torch.zeros(N)).shape == raw.shape
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("batch_size", [6, 9, 23])
+@pytest.mark.parametrize("seed", [0, None])
+def test_ranks_share_what_one_has(seed: int | None, batch_size: int, workers: int) -> None:
+    """Batch by batch the same samples, with the same augmentation, none twice and none left out."""
+    whole = epoch(loader(seed=seed, batch_size=batch_size), 3)
+    shares = [epoch(loader(workers, seed, batch_size=batch_size, rank=rank, ranks=2), 3) for rank in (0, 1)]
+    assert len(whole) == len(shares[0]) >= len(shares[1])
+    for number, (images, names) in enumerate(whole):
+        dealt = [share[number] for share in shares if number < len(share)]
+        together, order = (torch.cat(columns) for columns in zip(*dealt, strict=True))
+        assert sorted(order.tolist()) == sorted(names.tolist())
+        assert torch.equal(together[order.argsort()], images[names.argsort()])
+    assert labels(shares[0]) != labels(shares[1])
+
+
+def test_a_resumed_rank_goes_on_where_it_was() -> None:
+    stopped = loader(rank=1, ranks=2)
+    iterator = iter(stopped)
+    next(iterator)
+    resumed = loader(rank=1, ranks=2)
+    resumed.load_state_dict(stopped.state_dict())
+    assert equal(epoch(resumed, 0), epoch(loader(rank=1, ranks=2), 0)[1:])
+
+
+def test_ranks_need_two_samples_each() -> None:
+    assert len(Batches(9, 4, 0, rank=0, ranks=2)) == len(Batches(9, 4, 0, rank=1, ranks=2)) == 2
+    assert [len(Batches(9, 4, None, rank=rank, ranks=2)) for rank in (0, 1)] == [3, 2]
+    with pytest.raises(ValueError, match="must be at least 6, two for each of 3 processes"):
+        Batches(9, 5, 0, rank=0, ranks=3)
+
+
+def test_held_on_a_device() -> None:
+    """Where the images are held makes no difference to a batch; here both places are the CPU."""
+    dataset = ImageBatches(SPLIT, statistics(SPLIT.images), TURN, 0).to(torch.device("cpu"))
+    assert equal(Loader(dataset, Batches(N, 5, 0)), loader())
 
 
 def test_fixed_order() -> None:
@@ -141,7 +184,5 @@ def test_refuses() -> None:
         Batches(4, 0)
     with pytest.raises(ValueError, match="`n` must be at least 1"):
         Batches(0, 4)
-    with pytest.raises(ValueError, match="`augment` must be null or one of"):
-        ImageBatches(SPLIT, PLAIN, "mixup")
     with pytest.raises(TypeError, match=r"`sampler` must be Batches, .* but got SequentialSampler"):
         Loader(ImageBatches(SPLIT, PLAIN), torch.utils.data.SequentialSampler(range(3)))

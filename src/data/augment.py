@@ -1,128 +1,143 @@
-r"""Moving images of the plane, and random numbers that are a pure function of what they are for.
+r"""Augmentation of whole batches: a table of parameters per epoch, and one function of (images, parameters).
 
-A matrix acts on plane vectors u = (y, x), y pointing down, about the image centre: result(u) = image(matrix^-1 u), as a
-group element acts on a function. A rotation by pi/2 is `torch.rot90(image, 1, (-2, -1))`.
+The table is a pure function of (seed, epoch) with a row per sample, so results depend neither on workers, nor on the
+order of batches, nor on ranks, nor on where a run was resumed; and every number has a column of its own, so switching
+one augmentation on does not change what the others do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from hashlib import sha256
-from math import pi
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log, pi
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from src.groups import SO2
+from src.data.tables import uniform_table
+from src.data.warp import Border, Mode, check_border, warp, window
+from src.groups import SO2, Dilation
 
-Mode = Literal["bilinear", "bicubic"]
-
-
-def warp(images: Tensor, matrices: Tensor, mode: Mode = "bilinear", size: Sequence[int] | None = None) -> Tensor:
-    """Resample every image under its own matrix; what comes from outside an image is zero.
-
-    Args:
-        images: (n, c, y, x), floating point.
-        matrices: (n, 2, 2), invertible, acting on (y, x) in pixels, so non-square images are not distorted.
-        mode: "bilinear", or "bicubic" (sharper; may overshoot the range of the images).
-        size: (y, x) of the result, whose centre is the centre of the images; None is the size of the images.
-
-    Returns:
-        (n, c, *size), each image independent of the others in the batch, to the last bit.
-
-    Raises:
-        ValueError: if a shape or the mode does not fit.
-    """
-    _check(images, matrices, mode)
-    y, x = images.shape[-2:] if size is None else size
-    half = torch.tensor([images.shape[-2] - 1, images.shape[-1] - 1], dtype=torch.float64, device=images.device) / 2
-    inverse = torch.linalg.inv(_snap(matrices.to(images.device, torch.float64))) / half[:, None]
-    # Sums of products and no matrix product: those round differently for different numbers of images.
-    down = inverse[:, None, None, :, 0] * _centred(y, images.device)[:, None, None]
-    right = inverse[:, None, None, :, 1] * _centred(x, images.device)[:, None]
-    grid = (down + right).flip(-1).to(images.dtype)
-    return functional.grid_sample(images, grid, mode=mode, padding_mode="zeros", align_corners=True)
+COLUMNS = ("angle", "scale", "flip y", "flip x", "shift y", "shift x", "hole y", "hole x")
 
 
-def rotate(images: Tensor, angles: Tensor, mode: Mode = "bilinear") -> Tensor:
-    """Turn every image by its own angle; multiples of pi/2 move pixels onto pixels.
+class Parameters(NamedTuple):
+    """What happens to each of n images; None where nothing does."""
+
+    matrices: Tensor | None = None
+    """(n, 2, 2), rotation and scaling about the centre."""
+    shifts: Tensor | None = None
+    """(n, 2), whole pixels (y, x)."""
+    mirrored: Tensor | None = None
+    """(n, 2) of bool, axes (y, x) that are reversed."""
+    holes: Tensor | None = None
+    """(n, 2), the pixel (y, x) at the centre of what is cut out."""
+
+    def at(self, rows: Tensor, device: torch.device) -> Parameters:
+        """Those of some of the images, on the device of theirs."""
+        return Parameters(*(None if values is None else values[rows].to(device) for values in self))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training image, in this order; everything is off by default.
 
     Args:
-        images: (n, c, y, x), floating point.
-        angles: (n,), radians.
-        mode: as for `warp`.
+        rotate: degrees each way; 180 is the whole circle.
+        scale: [low, high], the range of a log-uniform magnification; None is off.
+        crop: pixels each way by which the image is shifted: a random crop of the image padded by so many.
+        flip: left and right exchanged, by a coin.
+        flip_y: top and bottom exchanged, by a coin.
+        cutout: side of a square in pixels whose centre is anywhere in the image, replaced by the mean colour.
+        mode: interpolation of rotation and scaling, which share one: "bilinear" or "bicubic".
+        border: what lies outside an image: "zeros", "edge" or "reflect".
 
-    Returns:
-        (n, c, y, x).
-    """
-    return warp(images, SO2().matrix(angles.double()[:, None]), mode)
-
-
-def flip(images: Tensor, mirrored: Tensor) -> Tensor:
-    """Mirror left and right where told to: (n, c, y, x), (n,) of bool -> (n, c, y, x)."""
-    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-
-
-def generator(*key: str | int) -> torch.Generator:
-    """A CPU generator seeded by what it is for, such as ("order", seed, epoch); different keys are independent."""
-    digest = sha256(repr(key).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-@lru_cache(maxsize=4)
-def uniform_table(n: int, *key: str | int) -> Tensor:
-    """n numbers in [0, 1), float64, a pure function of the key; shared, so not to be written to.
-
-    A table for a whole epoch, indexed by sample: what happens to a sample depends neither on the batch it is in nor on
-    the order, the number of workers or where a run was resumed.
-    """
-    return torch.rand(n, dtype=torch.float64, generator=generator(*key))
-
-
-Augmentation = Callable[[Tensor, Tensor], Tensor]
-
-AUGMENTATIONS: Mapping[str, Augmentation] = {
-    "rotate": lambda images, uniform: rotate(images, 2 * pi * uniform),
-    "flip": lambda images, uniform: flip(images, uniform < 0.5),
-}
-"""What `augment` may be: functions of images (n, c, y, x) in [0, 1] and one uniform number per image (n,)."""
-
-
-def augmentation(name: str | None) -> Augmentation | None:
-    """Look up an augmentation by name.
+    Reference (cutout): Improved Regularization of Convolutional Neural Networks with Cutout (DeVries and Taylor, 2017).
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if an argument is out of its range.
     """
-    if name is not None and name not in AUGMENTATIONS:
-        raise ValueError(f"`augment` must be null or one of {', '.join(AUGMENTATIONS)}, but got {name!r}.")
-    return None if name is None else AUGMENTATIONS[name]
 
+    rotate: float = 0
+    scale: Sequence[float] | None = None
+    crop: int = 0
+    flip: bool = False
+    flip_y: bool = False
+    cutout: int = 0
+    mode: Mode = "bilinear"
+    border: Border = "zeros"
 
-def _centred(n: int, device: torch.device) -> Tensor:
-    """Pixel coordinates about the centre: (n,), float64."""
-    return torch.arange(n, dtype=torch.float64, device=device) - (n - 1) / 2
+    def __post_init__(self) -> None:
+        check_border(self.border)
+        if self.mode not in get_args(Mode):
+            raise ValueError(f"`augment.mode` must be 'bilinear' or 'bicubic', but got {self.mode!r}.")
+        if not _number(self.rotate) or not 0 <= self.rotate <= 180:
+            raise ValueError(f"`augment.rotate` must be degrees each way, from 0 to 180, but got {self.rotate!r}.")
+        if self.scale is not None and not _interval(self.scale):
+            raise ValueError(f"`augment.scale` must be null or [low, high] with 0 < low <= high, but got {self.scale}.")
+        for name in ("crop", "cutout"):
+            if type(value := getattr(self, name)) is not int or value < 0:
+                raise ValueError(f"`augment.{name}` must be a number of pixels, 0 to switch it off, but got {value!r}.")
+        for name in ("flip", "flip_y"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"`augment.{name}` must be true or false, but got {value!r}.")
 
+    @property
+    def active(self) -> bool:
+        return any((self.rotate, self.scale, self.crop, self.flip, self.flip_y, self.cutout))
 
-def _snap(matrices: Tensor) -> Tensor:
-    """Integers where an entry nearly is one: cos(pi / 2) is not zero in floating point, but lattices need it to be."""
-    integers = matrices.round()
-    return torch.where((matrices - integers).abs() < 1e-6, integers, matrices)
-
-
-def _check(images: Tensor, matrices: Tensor, mode: str) -> None:
-    if images.dim() != 4 or not images.is_floating_point() or min(images.shape[-2:]) < 2:
-        raise ValueError(
-            f"`images` must be floating point, (n, c, y, x) of at least 2 x 2 pixels, but got {images.dtype} of shape "
-            f"{tuple(images.shape)}; convert with .float() or add the missing axes."
+    def table(self, n: int, size: Sequence[int], *key: str | int) -> Parameters:
+        """Draw the parameters of n images of `size` (y, x): a pure function of the key, for instance (seed, epoch)."""
+        uniform = uniform_table(n, "augment", *key, columns=len(COLUMNS))
+        turn, magnify, flips, shifts, holes = uniform.split([1, 1, 2, 2, 2], dim=1)
+        sides = torch.tensor(tuple(size))
+        return Parameters(
+            matrices=self._matrices(turn, magnify) if self.rotate or self.scale else None,
+            shifts=((2 * self.crop + 1) * shifts).long() - self.crop if self.crop else None,
+            mirrored=(flips < 0.5) & torch.tensor([self.flip_y, self.flip]) if self.flip or self.flip_y else None,
+            holes=(sides * holes).long() if self.cutout else None,
         )
-    if matrices.shape != (len(images), 2, 2):
-        raise ValueError(
-            f"`matrices` must be one 2 x 2 matrix per image, {(len(images), 2, 2)}, but got {tuple(matrices.shape)}; "
-            "use expand(len(images), 2, 2) to share one."
-        )
-    if mode not in ("bilinear", "bicubic"):
-        raise ValueError(f"`mode` must be 'bilinear' or 'bicubic', but got {mode!r}.")
+
+    def __call__(self, images: Tensor, parameters: Parameters, mean: Tensor) -> Tensor:
+        """Apply parameters to images.
+
+        Args:
+            images: (n, c, y, x), floating point, not yet normalised, so that black is zero.
+            parameters: of these n images, on their device.
+            mean: (c, 1, 1), the colour of what is cut out.
+
+        Returns:
+            (n, c, y, x).
+        """
+        matrices, shifts, mirrored, holes = parameters
+        if matrices is not None:
+            images = warp(images, matrices, self.mode, self.border)
+        if shifts is not None or mirrored is not None:
+            corners = mirrored.new_zeros(len(images), 2, dtype=torch.int64) if shifts is None else shifts
+            images = window(images, corners, border=self.border, mirrored=mirrored)
+        return images if holes is None else cut(images, holes, self.cutout, mean)
+
+    def _matrices(self, turn: Tensor, magnify: Tensor) -> Tensor:
+        angles = (2 * turn - 1) * self.rotate * pi / 180
+        low, high = map(log, self.scale or (1, 1))
+        return SO2().matrix(angles) @ Dilation().matrix(low + (high - low) * magnify)
+
+
+def cut(images: Tensor, holes: Tensor, side: int, colour: Tensor) -> Tensor:
+    """Paint a square of `side` pixels about the pixel (y, x) of each hole; what of it lies outside is lost."""
+    near = []
+    for axis, pixels in enumerate(images.shape[-2:]):
+        offset = torch.arange(pixels, device=images.device) - (holes[:, axis, None] - side // 2)
+        near.append((offset >= 0) & (offset < side))
+    return torch.where((near[0][:, :, None] & near[1][:, None])[:, None], colour, images)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _interval(value: object) -> bool:
+    if not isinstance(value, Sequence) or len(value) != 2 or not all(map(_number, value)):
+        return False
+    return 0 < value[0] <= value[1]

@@ -1,65 +1,79 @@
-"""The Lightning data module of every image data set that fits into memory."""
+"""The Lightning data module of every image data set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from src.data.augment import augmentation, generator
+from src.data.augment import Augmentation
+from src.data.draw import SPLITS, stratified
+from src.data.lazy import Lazy
 from src.data.loader import Batches, ImageBatches, Loader
-from src.data.sources import SPLITS, Source, Split, Statistics, statistics, stratified
+from src.data.sources import Source, Split, Statistics
+from src.data.store import stored
+from src.data.tables import generator
 
 
 class ImageDataModule(LightningDataModule):
     """Loaders of a source's three splits, normalised by the statistics of its training split.
 
-    It works without a Trainer: a loader that is asked for reads the data if need be.
+    It works without a Trainer: a loader that is asked for reads the data if need be. Under a Trainer, batches are
+    augmented and normalised on its device, and dealt out to its processes.
 
     Args:
-        source: builds the source from `seed` and `options`, for instance the class `Digits`.
-        batch_size: samples in a training batch.
+        reader: builds the source from `seed` and `options`, for instance the class `Digits`.
+        batch_size: samples in a training batch, over all processes.
         eval_batch_size: samples in a batch of validation and testing; None is `batch_size`.
         seed: decides what the data are, splits and rotations and limited subsets; usually fixed across runs.
         order_seed: decides the order of training and the augmentation; usually the seed of the run.
-        augment: None, "rotate" or "flip", in training only.
+        augment: arguments of `Augmentation`, in training only; None is none. Its border is the source's unless given.
         limit_train, limit_val, limit_test: use a stratified subset of so many samples; None is all. Statistics are of
             the whole training split all the same.
-        num_workers: processes that load; 0 is usually fastest.
+        split: what `fingerprint` must be, so that a run is sure of its data; None is anything.
+        num_workers: processes that read; 0 is usually fastest, unless images are read lazily.
+        on_device: hold the images on the device of the trainer.
         classes, channels: what a configuration promises to its network; an error if the source has others.
         options: everything else, for the source.
 
     Raises:
         ValueError: if an argument is out of its range, or disagrees with the source.
-        TypeError: if the source has no such option.
+        TypeError: if the source or the augmentation has no such option.
     """
 
     def __init__(
         self,
         *,
-        source: Callable[..., Source],
+        reader: Callable[..., Source],
         batch_size: int,
         eval_batch_size: int | None = None,
         seed: int = 0,
         order_seed: int = 0,
-        augment: str | None = None,
+        augment: Mapping[str, Any] | None = None,
         limit_train: int | None = None,
         limit_val: int | None = None,
         limit_test: int | None = None,
+        split: str | None = None,
         num_workers: int = 0,
+        on_device: bool = False,
         classes: int | None = None,
         channels: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
-        augmentation(augment)
-        self.source = source(seed=seed, **options)
+        self.source = reader(seed=seed, **options)
+        self.augmentation = self._augmentation(augment)
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
-        self.seed, self.order_seed, self.augment, self.num_workers = seed, order_seed, augment, num_workers
+        self.seed, self.order_seed, self.split = seed, order_seed, split
+        self.num_workers, self.on_device = num_workers, on_device
         self.limits = dict(zip(SPLITS, (limit_train, limit_val, limit_test), strict=True))
+        self.statistics: Statistics | None = None
+        """Of other data, to normalise by; None is by those of this training split."""
         self._datasets: dict[str, ImageBatches] = {}
         self._check_counts()
         self._check_promises(classes=classes, channels=channels)
@@ -82,20 +96,42 @@ class ImageDataModule(LightningDataModule):
         """Optimiser steps in an epoch (reads the data)."""
         return len(self.train_dataloader())
 
+    @property
+    def fingerprint(self) -> str:
+        """The name of these splits: a hash of which image is in which (reads the data)."""
+        content = sha256(self.source.name.encode())
+        for name, dataset in self.datasets.items():
+            content.update(name.encode() + dataset.split.ids.numpy().tobytes())
+        return f"{self.source.name}-{content.hexdigest()[:12]}"
+
+    @property
+    def datasets(self) -> dict[str, ImageBatches]:
+        """The three splits, by name (reads the data)."""
+        self.setup()
+        return self._datasets
+
     def prepare_data(self) -> None:
         """Download and generate what is missing; under a Trainer, in one process before all others."""
         self.setup()
+        self._keep_split()
 
     def setup(self, stage: str | None = None) -> None:
         """Read the data, once; the three splits come together, as statistics of training are needed for testing."""
-        if not self._datasets:
-            splits = self.source.splits()
-            for name, split in zip(SPLITS, splits, strict=True):
-                self._check_split(name, split)
-            scale = statistics(splits.train.images)
-            self._datasets = {
-                name: self._dataset(name, split, scale) for name, split in zip(SPLITS, splits, strict=True)
-            }
+        if self._datasets:
+            return
+        splits = self.source.splits()
+        for name, split in zip(SPLITS, splits, strict=True):
+            self._check_split(name, split)
+        self._check_disjoint([split.ids for split in splits])
+        scale = self.statistics or self.source.statistics(splits.train)
+        for name, split in zip(SPLITS, splits, strict=True):
+            augmentation = self.augmentation if name == "train" else None
+            self._datasets[name] = ImageBatches(self._limited(name, split), scale, augmentation, self.order_seed)
+        if self.split not in (None, self.fingerprint):
+            raise ValueError(
+                f"`split` must be {self.fingerprint}, as drawn from dataset.seed, counts, folds and limits, but got "
+                f"{self.split}; change those to what that split was drawn with, or set dataset.split=null."
+            )
 
     def train_dataloader(self) -> Loader:
         return self._loader("train", self.batch_size, self.order_seed)
@@ -107,13 +143,31 @@ class ImageDataModule(LightningDataModule):
         return self._loader("test", self.eval_batch_size)
 
     def _loader(self, name: str, batch_size: int, seed: int | None = None) -> Loader:
-        self.setup()
-        dataset = self._datasets[name]
-        return Loader(dataset, Batches(len(dataset), batch_size, seed), self.num_workers)
+        dataset = self.datasets[name]
+        device, place = torch.device("cpu"), {}
+        if self.trainer is not None:
+            device = self.trainer.strategy.root_device
+            place = {"rank": self.trainer.global_rank, "ranks": self.trainer.world_size}
+        if self.on_device:
+            dataset.to(device)
+        return Loader(dataset, Batches(len(dataset), batch_size, seed, **place), self.num_workers, device)
 
-    def _dataset(self, name: str, split: Split, scale: Statistics) -> ImageBatches:
-        augment = self.augment if name == "train" else None
-        return ImageBatches(self._limited(name, split), scale, augment, self.order_seed)
+    def _augmentation(self, augment: Mapping[str, Any] | None) -> Augmentation:
+        if augment is not None and not isinstance(augment, Mapping):
+            raise ValueError(
+                f"`augment` must be null or map names to values, such as {{rotate: 180}}, but got {augment!r}; "
+                "choose a file of configs/augment with augment=NAME."
+            )
+        given = dict(augment or {})
+        if given.get("border") is None:
+            given["border"] = self.source.border
+        return Augmentation(**given)
+
+    def _keep_split(self) -> None:
+        """Write which image is in which split, under the name that runs give."""
+        if self.source.cache is not None:
+            ids = {name: dataset.split.ids for name, dataset in self.datasets.items()}
+            stored(self.source.cache / f"split-{self.fingerprint}.npz", lambda: ids)
 
     def _limited(self, name: str, split: Split) -> Split:
         limit = self.limits[name]
@@ -134,6 +188,10 @@ class ImageDataModule(LightningDataModule):
                 raise ValueError(f"`{name}` must be at least 1, but got {value}.")
         if self.num_workers < 0:
             raise ValueError(f"`num_workers` must be at least 0, but got {self.num_workers}.")
+        if self.on_device and self.num_workers:
+            raise ValueError(
+                f"`num_workers` must be 0 with on_device=true, as nothing is left to read, but got {self.num_workers}."
+            )
 
     def _check_promises(self, **promises: int | None) -> None:
         for name, value in promises.items():
@@ -151,5 +209,14 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(
                 f"the {name} split of {type(self.source).__name__} must be images of {expected} with labels in "
                 f"[0, {self.classes}), but has {tuple(split.images.shape[1:])} and [{low}, {high}]; correct the "
-                "source's `classes`, `channels` or `size`."
+                "source's `labels`, `channels` or `size`."
+            )
+        if self.on_device and isinstance(split.images, Lazy):
+            raise ValueError("`on_device` must be false for images that are read lazily.")
+
+    def _check_disjoint(self, ids: list[Tensor]) -> None:
+        together = torch.cat(ids)
+        if len(together.unique()) != len(together):
+            raise ValueError(
+                f"the splits of {type(self.source).__name__} share images; correct its `pools` or `splits`."
             )

@@ -1,8 +1,8 @@
 r"""Batches cut from one tensor in memory, never assembled sample by sample.
 
-A batch is a pure function of (seed, epoch, position): the sampler yields (epoch, indices) and the data set cuts,
-normalises and augments all of them at once. Nothing here reads or advances the global random numbers, and it makes no
-difference how many workers there are or where a run was resumed.
+A batch is a pure function of (seed, epoch, position): the sampler yields (epoch, indices), the data set cuts those
+images, and all of them together are moved to the device, augmented and normalised there. Nothing here reads or advances
+the global random numbers, and it makes no difference how many workers and ranks there are or where a run was resumed.
 """
 
 from __future__ import annotations
@@ -15,44 +15,57 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from src.data.augment import augmentation, generator, uniform_table
+from src.data.augment import Augmentation
 from src.data.sources import Split, Statistics
+from src.data.tables import generator
 
 Batch = tuple[Tensor, Tensor]
 Key = tuple[int, Tensor]
+Cut = tuple[int, Tensor, Tensor, Tensor]
+"""Epoch, indices, images in uint8, labels."""
 
 
-class ImageBatches(Dataset[Batch]):
-    """A split, indexed by (epoch, indices): normalised images (n, c, y, x) in float32, and labels (n,).
+class ImageBatches(Dataset[Cut]):
+    """A split, cut by (epoch, indices) and finished as normalised images (n, c, y, x) in float32, and labels (n,).
 
     Args:
         split: images and labels.
         statistics: mean and deviation of the training images.
-        augment: "rotate" (a uniform angle, bilinear), "flip" (left and right, by a coin) or None; drawn afresh for
-            every (seed, epoch, index), before normalisation, so what enters at the rim is black.
+        augmentation: of the images before normalisation; its parameters are a table by (seed, epoch) with a row for
+            every sample. None changes nothing.
         seed: of the augmentation.
-
-    Raises:
-        ValueError: for an unknown `augment`.
     """
 
-    def __init__(self, split: Split, statistics: Statistics, augment: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, split: Split, statistics: Statistics, augmentation: Augmentation | None = None, seed: int = 0
+    ) -> None:
         self.split = split
-        self.augment = augment
+        self.augmentation = augmentation or Augmentation()
         self.seed = seed
         self.mean, self.std = (value[:, None, None] for value in statistics)
-        augmentation(augment)
 
     def __len__(self) -> int:
         return len(self.split.labels)
 
-    def __getitem__(self, key: Key) -> Batch:
+    def __getitem__(self, key: Key) -> Cut:
         epoch, indices = key
-        images, labels = self.split.at(indices)
-        images = images.to(torch.float32) / 255
-        if augment := augmentation(self.augment):
-            images = augment(images, uniform_table(len(self), "augment", self.seed, epoch)[indices])
-        return (images - self.mean) / self.std, labels
+        return epoch, indices, self.split.images[indices], self.split.labels[indices]
+
+    def finish(self, cut: Cut, device: torch.device) -> Batch:
+        """Move a cut to a device, augment and normalise it there."""
+        epoch, indices, images, labels = cut
+        images = images.to(device, non_blocking=True).to(torch.float32) / 255
+        mean, std = self.mean.to(device), self.std.to(device)
+        if self.augmentation.active:
+            table = self.augmentation.table(len(self), images.shape[-2:], self.seed, epoch)
+            images = self.augmentation(images, table.at(indices, device), mean)
+        return (images - mean) / std, labels.to(device, non_blocking=True)
+
+    def to(self, device: torch.device) -> ImageBatches:
+        """The same with the images held on a device."""
+        images, labels, ids = self.split
+        self.split = Split(images.to(device), labels.to(device), ids)
+        return self
 
 
 class Batches(Sampler[Key]):
@@ -60,20 +73,27 @@ class Batches(Sampler[Key]):
 
     Args:
         n: samples in all.
-        batch_size: samples in a batch; the last has what is left.
+        batch_size: samples in a batch of all ranks together; the last has what is left.
         seed: of the order, a new one in every epoch; None is the fixed order 0, 1, 2, ..., of all samples. In a
-            shuffled epoch a last batch of a single sample is left out, because batch normalisation fails on one value;
-            those of other lengths are kept, and so is a batch of one if `batch_size` or `n` is one.
+            shuffled epoch a last batch of fewer than two samples a rank is left out, because batch normalisation fails
+            on one value; those of other lengths are kept, and so is a batch of one if `batch_size` or `n` is one.
+        rank, ranks: which of how many processes this is. A batch is dealt out to them, and no sample is given twice: a
+            rank without a sample of the last batch has a batch less.
 
     Raises:
-        ValueError: if `n` or `batch_size` is below one.
+        ValueError: if `n` or `batch_size` is below one, or too small for two samples a rank.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int | None = None) -> None:
+    def __init__(self, n: int, batch_size: int, seed: int | None = None, *, rank: int = 0, ranks: int = 1) -> None:
         for name, value in {"n": n, "batch_size": batch_size}.items():
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1, but got {value}.")
-        self.n, self.batch_size, self.seed = n, batch_size, seed
+        if ranks > 1 and min(n, batch_size) < 2 * ranks:
+            raise ValueError(
+                f"`batch_size`, and the number of samples, must be at least {2 * ranks}, two for each of {ranks} "
+                f"processes that share a batch, but got {batch_size} of {n} samples; use fewer devices."
+            )
+        self.n, self.batch_size, self.seed, self.rank, self.ranks = n, batch_size, seed, rank, ranks
         self.epoch = 0
         self.skip = 0
         """Batches of this epoch that were done before a run was resumed."""
@@ -84,13 +104,19 @@ class Batches(Sampler[Key]):
             self.epoch, self.skip = epoch, 0
 
     def __len__(self) -> int:
-        lonely = self.seed is not None and self.n > self.batch_size > 1 and self.n % self.batch_size == 1
-        return ceil(self.n / self.batch_size) - lonely
+        last = self.n % self.batch_size or self.batch_size
+        shuffled = self.seed is not None
+        left_out = self.n > self.batch_size > 1 and last < 2 * self.ranks if shuffled else last <= self.rank
+        return ceil(self.n / self.batch_size) - left_out
+
+    def size(self, batch: int) -> int:
+        """Samples of a batch, over all ranks."""
+        return min(self.batch_size, self.n - batch * self.batch_size)
 
     def __iter__(self) -> Iterator[Key]:
         epoch, skip, self.skip = self.epoch, self.skip, 0
         for indices in self._order(epoch).split(self.batch_size)[skip : len(self)]:
-            yield epoch, indices
+            yield epoch, indices[self.rank :: self.ranks]
 
     def _order(self, epoch: int) -> Tensor:
         if self.seed is None:
@@ -102,24 +128,34 @@ class Loader(DataLoader[Batch]):
     """A DataLoader over whole batches that can be stopped and resumed between any two of them.
 
     Args:
-        dataset: cuts the batches.
+        dataset: cuts the batches, in a worker process if there are any, and finishes them in this one.
         sampler: names them.
         num_workers: processes; 0 is usually fastest, since a batch is one slice of a tensor in memory.
+        device: where batches are finished.
         settings: other arguments of a DataLoader; a trainer that predicts rebuilds loaders from their attributes.
 
     Raises:
         TypeError: for another sampler.
     """
 
-    def __init__(self, dataset: ImageBatches, sampler: Batches, num_workers: int = 0, **settings: Any) -> None:
+    def __init__(
+        self,
+        dataset: ImageBatches,
+        sampler: Batches,
+        num_workers: int = 0,
+        device: str | torch.device = "cpu",
+        **settings: Any,
+    ) -> None:
         if not isinstance(sampler, Batches):
             raise TypeError(
                 f"`sampler` must be Batches, of whole batches, but got {type(sampler).__name__}: a trainer puts in its "
-                "own for overfit_batches and for several devices; use dataset.limit_train, and one device."
+                "own for overfit_batches; use dataset.limit_train. For several devices set use_distributed_sampler "
+                "to false: Batches deals them out itself."
             )
+        self.device = torch.device(device)
         defaults = {
             "batch_size": None,
-            "pin_memory": torch.cuda.is_available(),
+            "pin_memory": self.device.type == "cuda" and dataset.split.labels.device.type == "cpu",
             "persistent_workers": num_workers > 0,
             # Its own, because a DataLoader draws a seed for its workers even if it has none.
             "generator": torch.Generator().manual_seed(0),
@@ -131,9 +167,9 @@ class Loader(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         self.done = self.batches.skip
-        for images, labels in super().__iter__():
+        for cut in super().__iter__():
             self.done += 1
-            yield images, labels  # a DataLoader turns pairs into lists
+            yield self.dataset.finish(cut, self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """The trainer keeps it in a checkpoint."""

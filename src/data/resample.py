@@ -2,63 +2,79 @@ r"""Putting uint8 images on a canvas: turned and scaled in one interpolation, or
 
 from __future__ import annotations
 
-from math import pi
+from math import ceil
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from src.data.augment import uniform_table, warp
-from src.data.sources import Split
-from src.groups import SO2
+from src.data.warp import Border, warp, window
+from src.groups import SO2, Dilation
 
 
-def turn(images: Tensor, angles: Tensor, size: tuple[int, int], *, scale: float = 1.0, chunk: int = 1000) -> Tensor:
+def pose(
+    images: Tensor,
+    angles: Tensor,
+    scales: Tensor,
+    size: tuple[int, int],
+    border: Border = "zeros",
+    chunk: int = 1000,
+) -> Tensor:
     """Rotate and scale about the centre in one bicubic interpolation, clamp and round: the same bytes for any chunk.
+
+    An image that is made smaller is sampled more finely and averaged, ceil(1 / scale) samples a pixel each way, so that
+    it is not aliased; at scale 1 and above that is one sample, and multiples of pi/2 move pixels onto pixels.
 
     Args:
         images: (n, c, y, x), uint8.
         angles: (n,), radians.
+        scales: (n,), magnifications.
         size: (y, x) of the result.
-        scale: magnification.
+        border: what lies outside an image.
         chunk: images resampled at a time, which bounds the memory.
 
     Returns:
         (n, c, *size), uint8.
     """
     result = torch.empty(len(images), images.shape[1], *size, dtype=torch.uint8)
-    for start in range(0, len(images), chunk):
-        part = slice(start, start + chunk)
-        warped = warp(images[part].float(), scale * SO2().matrix(angles[part, None]), "bicubic", size)
-        result[part] = warped.clamp(0, 255).round().to(torch.uint8)
+    matrices = SO2().matrix(angles.double()[:, None]) @ Dilation().matrix(scales.double().log()[:, None])
+    samples = (1 / scales.double() - 1e-9).ceil().clamp(min=1).int()
+    for fine in samples.unique().tolist():
+        for rows in (samples == fine).nonzero()[:, 0].split(ceil(chunk / fine**2)):
+            canvas = (fine * size[0], fine * size[1])
+            warped = warp(images[rows].float(), fine * matrices[rows], "bicubic", border, canvas)
+            result[rows] = _bytes(functional.avg_pool2d(warped, fine))
     return result
 
 
-def turned(split: Split, size: tuple[int, int], *key: str | int) -> Split:
-    """Every image of a split turned by its own uniform angle, drawn from the key."""
-    return split._replace(images=turn(split.images, 2 * pi * uniform_table(len(split.labels), *key), size))
+def fit(images: Tensor, size: tuple[int, int], border: Border = "zeros", chunk: int = 1000) -> Tensor:
+    """Bring images to a size, each axis for itself: a border around smaller ones, antialiased bilinear for larger ones.
 
-
-def fit(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring images to a size, each axis for itself: zeros around smaller ones, antialiased bilinear for larger ones.
-
-    Padding is central; where it is odd, the extra row is at the bottom and the extra column at the right.
+    The border is central; where it is odd, the extra row is at the bottom and the extra column at the right.
 
     Args:
         images: (n, c, y, x), uint8.
         size: (y, x) wanted.
+        border: what lies outside an image.
+        chunk: images resampled at a time, which bounds the memory.
 
     Returns:
         (n, c, *size), uint8.
     """
-    images = _shrink(images, (min(size[0], images.shape[-2]), min(size[1], images.shape[-1])))
-    spare_y, spare_x = size[0] - images.shape[-2], size[1] - images.shape[-1]
-    left, top = spare_x // 2, spare_y // 2
-    return functional.pad(images, (left, spare_x - left, top, spare_y - top))
-
-
-def _shrink(images: Tensor, size: tuple[int, int]) -> Tensor:
+    images = _shrink(images, (min(size[0], images.shape[-2]), min(size[1], images.shape[-1])), chunk)
     if images.shape[-2:] == size:
         return images
-    resized = functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
-    return resized.clamp(0, 255).round().to(torch.uint8)
+    spare = torch.tensor([size[0] - images.shape[-2], size[1] - images.shape[-1]])
+    corners = -(spare // 2).expand(min(chunk, len(images)), 2)
+    return torch.cat([window(part, corners[: len(part)], size, border) for part in images.split(chunk)])
+
+
+def _shrink(images: Tensor, size: tuple[int, int], chunk: int) -> Tensor:
+    if images.shape[-2:] == size:
+        return images
+    parts = images.split(chunk)
+    return torch.cat([_bytes(functional.interpolate(x.float(), size, mode="bilinear", antialias=True)) for x in parts])
+
+
+def _bytes(images: Tensor) -> Tensor:
+    return images.clamp(0, 255).round().to(torch.uint8)

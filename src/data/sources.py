@@ -1,29 +1,43 @@
-r"""What a data set is: three splits, and what is known of them before a file is touched.
+r"""What a data set is: pools of images as they are published, drawn into three splits and put on a canvas.
 
-A new data set is one class with the attributes of `Source`, and one YAML file that names it.
+A new data set is one class with the attributes of `Source` and one method, `pools`, and one YAML file that names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from math import pi, prod
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-SPLITS = ("train", "val", "test")
+from src.data.draw import SPLITS, Fold, canvas, draw, rotations, scalings, shares
+from src.data.lazy import Images, Lazy, join, take
+from src.data.resample import fit, pose
+from src.data.store import digest, stored
+from src.data.tables import generator, uniform_table
+from src.data.warp import Border, check_border
+
+VERSION = 2
+"""To be raised whenever other bytes are derived from the same originals: it is in the names of derived files."""
 
 
 class Split(NamedTuple):
-    """Images with their labels; `images` may be anything that has a length and is indexed by a tensor or a slice."""
+    """Images with their labels and with their numbers in the original data."""
 
-    images: Tensor
-    """(n, c, y, x), uint8."""
+    images: Images
+    """(n, c, y, x), uint8; a tensor, or read when asked for."""
     labels: Tensor
     """(n,), int64."""
+    ids: Tensor
+    """(n,), int64: no other image of the data set has the same."""
 
-    def at(self, indices: Tensor) -> Split:
-        return Split(self.images[indices], self.labels[indices])
+    def at(self, rows: Tensor) -> Split:
+        return Split(take(self.images, rows), self.labels[rows], self.ids[rows])
 
 
 class Splits(NamedTuple):
@@ -34,6 +48,23 @@ class Splits(NamedTuple):
     test: Split
 
 
+class Pool(NamedTuple):
+    """Images as they are published."""
+
+    images: Images
+    """(n, c, y, x), uint8."""
+    labels: Tensor
+    """(n,), int64."""
+
+
+class Pools(NamedTuple):
+    """What is published for learning, and apart from it for validation and testing if there is such a part."""
+
+    learn: Pool
+    val: Pool | None = None
+    test: Pool | None = None
+
+
 class Statistics(NamedTuple):
     """Mean and standard deviation of every channel over all pixels, (c,), for images in [0, 1]."""
 
@@ -41,79 +72,200 @@ class Statistics(NamedTuple):
     std: Tensor
 
 
-class Source(Protocol):
-    """What a data module needs. `splits` may download and generate; the attributes cost nothing."""
+class Card(NamedTuple):
+    """What its users are to know of a data set."""
 
-    classes: int
+    title: str
+    licence: str
+    """As its publisher states it."""
+    citation: str
+    homepage: str
+
+
+class Source(ABC):
+    """A data set. Building one costs nothing; `splits` may download, generate and read.
+
+    Args:
+        cache: folder of what is derived: generated images, statistics; None keeps nothing.
+        size: canvas in pixels, a number or [y, x]: a border is put around smaller images, larger ones are shrunk with
+            antialiasing. None is the size of the originals.
+        seed: decides the split, the rotations and the scales.
+        counts: images for training and validation, drawn from what is published for learning, or for training,
+            validation and testing, drawn from all there is; whole numbers, or fractions that are at most 1 in all.
+            Every class has its share of every split. None is what the publisher recommends.
+        fold, folds: use part `fold`, counted from 0, of `folds` equal parts of what `counts` gives for training and
+            validation to validate, and the others to train.
+        rotate: which of train, val and test are rotated, one uniform angle per image; true or false is for all.
+        scale: range [low, high] of the uniform magnification of every image, one for all or by split; null is none.
+        border: what a rotation or a larger canvas brings in: "zeros", "edge" or "reflect". None is the source's own.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    name: ClassVar[str]
+    card: ClassVar[Card | None] = None
+    labels: tuple[str, ...]
+    """Names of the classes, by label."""
     channels: int
-    size: tuple[int, int]
-    """(y, x) in pixels."""
+    native: tuple[int, int]
+    """(y, x) of the originals in pixels."""
+    recommended: Sequence[float] = (0.8, 0.1, 0.1)
+    """`counts` if none are given."""
+    surroundings: Border = "zeros"
+    """`border` if none is given: black only where the originals are black at their rims."""
+    least: ClassVar[int] = 2
+    magnification: float = 1.0
+    """From the originals to the canvas, before any `scale`."""
+
+    def __init__(
+        self,
+        *,
+        cache: str | Path | None = None,
+        size: int | Sequence[int] | None = None,
+        seed: int = 0,
+        counts: Sequence[float] | None = None,
+        fold: int | None = None,
+        folds: int | None = None,
+        rotate: bool | Mapping[str, bool] | None = None,
+        scale: Sequence[float] | Mapping[str, Sequence[float]] | None = None,
+        border: Border | None = None,
+    ) -> None:
+        self.cache = None if cache is None else Path(cache)
+        self.size = self.native if size is None else canvas(size, self.least)
+        self.seed = seed
+        self.counts = shares(self.recommended if counts is None else counts)
+        self.fold = Fold.of(fold, folds)
+        self.rotate = rotations(rotate)
+        self.scale = scalings(scale)
+        self.border = self.surroundings if border is None else border
+        check_border(self.border)
+
+    @abstractmethod
+    def pools(self) -> Pools:
+        """Read what is published: always the same, in the same order."""
+
+    @property
+    def classes(self) -> int:
+        return len(self.labels)
+
+    def about(self) -> dict[str, Any]:
+        """All that decides the splits, in plain containers; sources with originals of their own add to it."""
+        options = ("size", "seed", "counts", "fold", "rotate", "scale", "border")
+        return {"version": VERSION, "name": self.name} | {option: getattr(self, option) for option in options}
+
+    @cached_property
+    def key(self) -> str:
+        """A short name for `about`."""
+        return digest(self.about())
+
+    @property
+    def generated(self) -> bool:
+        """Whether images are resampled, which takes longer than reading the result."""
+        return any(self.rotate.values()) or any(self.scale.values()) or self.size != self.native
+
+    @property
+    def file(self) -> Path | None:
+        """Where generated images are kept."""
+        return self.cache / f"v{VERSION}-{self.key}.npz" if self.cache and self.generated else None
 
     def splits(self) -> Splits:
-        """Read the data: always the same for the same arguments."""
+        """The three parts, read or generated: the same bytes for the same arguments.
+
+        Raises:
+            ChecksumError, DownloadError, ValueError: if originals are missing, damaged, or fewer than asked for.
+        """
+        if self.file is None:
+            return self._generate()
+        columns = stored(self.file, lambda: flatten(self._generate()))
+        return Splits(*(Split(*(columns[f"{name}_{field}"] for field in Split._fields)) for name in SPLITS))
+
+    def statistics(self, train: Split) -> Statistics:
+        """Mean and deviation of the training images; computed once and kept."""
+        if self.cache is None:
+            return statistics(train.images)
+        file = self.cache / f"statistics-{self.key}.npz"
+        return Statistics(**stored(file, lambda: statistics(train.images)._asdict()))
+
+    def _generate(self) -> Splits:
+        pools = numbered(self.pools())
+        n = sum(len(pool.labels) for pool in pools if pool)
+        drawn = self._draw(*pools)
+        return Splits(*(self._place(split, name, n) for name, split in zip(SPLITS, drawn, strict=True)))
+
+    def _draw(self, learn: Split, val: Split | None, test: Split | None) -> Splits:
+        """Which images are in which split."""
+        given = {name: split for name, split in {"val": val, "test": test}.items() if split is not None}
+        if len(self.counts) == len(SPLITS):
+            learn, given = joined(learn, *given.values()), {}
+        rows = draw(learn.labels, self.counts, generator(f"{self.name} split", self.seed), self.fold, given)
+        return Splits(**given, **{name: learn.at(part) for name, part in rows.items()})
+
+    def _place(self, split: Split, name: str, n: int) -> Split:
+        """Put a split on the canvas; the pose belongs to the image, whatever split it is in."""
+        upright = not self.rotate[name] and not self.scale[name] and self.magnification == 1
+        if isinstance(split.images, Lazy):
+            if not upright:
+                raise ValueError(
+                    f"`rotate` and `scale` must be off for {self.name}, whose images are read when they are needed; "
+                    "use augment.rotate and augment.scale, which act on batches."
+                )
+            return split._replace(images=split.images.fitted(self.size, self.border))
+        if upright:
+            return split._replace(images=fit(split.images, self.size, self.border))
+        turn = uniform_table(n, f"{self.name} rotation", self.seed)[split.ids, 0]
+        magnify = uniform_table(n, f"{self.name} scale", self.seed)[split.ids, 0]
+        low, high = self.scale[name] or (1, 1)
+        angles = 2 * pi * turn * self.rotate[name]
+        scales = self.magnification * (low + (high - low) * magnify)
+        # Shrunk first if need be, so that the rotation is about the centre of the canvas whatever its parity.
+        smaller = (min(self.size[0], split.images.shape[2]), min(self.size[1], split.images.shape[3]))
+        images = split.images if self.magnification != 1 else fit(split.images, smaller)
+        return split._replace(images=pose(images, angles, scales, self.size, self.border))
 
 
-def statistics(images: Tensor, chunk: int = 4096) -> Statistics:
-    """Mean and deviation of training images, (n, c, y, x) in uint8.
+def numbered(pools: Pools) -> list[Split | None]:
+    """The pools, their images numbered from the first of `learn` to the last of `test`."""
+    start, result = 0, []
+    for pool in pools:
+        result.append(None if pool is None else Split(*pool, torch.arange(start, start + len(pool.labels))))
+        start += 0 if pool is None else len(pool.labels)
+    return result
+
+
+def joined(*splits: Split) -> Split:
+    """One split of the images of several."""
+    images, labels, ids = zip(*splits, strict=True)
+    return splits[0] if len(splits) == 1 else Split(join(*images), torch.cat(labels), torch.cat(ids))
+
+
+def flatten(parts: Splits | Pools) -> dict[str, Tensor]:
+    """Every column of every part, by name."""
+    there = {name: part for name, part in parts._asdict().items() if part is not None}
+    return {f"{name}_{field}": column for name, part in there.items() for field, column in part._asdict().items()}
+
+
+def keep(file: Path | None, read: Callable[[], Pools]) -> Pools:
+    """Pools that take long to read, from a file of their own once they have been read; None keeps nothing."""
+    if file is None:
+        return read()
+    columns = stored(file, lambda: flatten(read()))
+    there = [name for name in Pools._fields if f"{name}_labels" in columns]
+    return Pools(**{name: Pool(columns[f"{name}_images"], columns[f"{name}_labels"]) for name in there})
+
+
+def statistics(images: Images, chunk: int = 2**24) -> Statistics:
+    """Mean and deviation of training images, (n, c, y, x) in uint8, read so many numbers at a time.
 
     Sums are integers, so the result depends neither on order nor on the chunk. A constant channel has deviation 1/255,
     the step between two grey values, so that it can be divided by.
     """
     count, total, square = 0, torch.zeros((), dtype=torch.int64), torch.zeros((), dtype=torch.int64)
-    for start in range(0, len(images), chunk):
-        values = images[start : start + chunk].to(torch.int64)
+    step = max(1, chunk // prod(images.shape[1:]))
+    for start in range(0, len(images), step):
+        values = images[start : start + step].to(torch.int64)
         count += values.numel() // values.shape[1]
         total, square = total + values.sum((0, 2, 3)), square + values.square().sum((0, 2, 3))
     mean = total.double() / count
     std = (square.double() / count - mean.square()).clamp(min=1).sqrt()
     return Statistics((mean / 255).float(), (std / 255).float())
-
-
-def stratified(labels: Tensor, counts: Iterable[int], generator: torch.Generator) -> list[Tensor]:
-    """Disjoint random subsets in which every class has its share of all, give or take one sample.
-
-    Args:
-        labels: (n,), integers.
-        counts: how many samples each subset gets; together at most n.
-        generator: decides which.
-
-    Returns:
-        One ascending tensor of indices per count.
-
-    Raises:
-        ValueError: if there are fewer samples than asked for.
-    """
-    counts = list(counts)
-    if min(counts, default=0) < 0 or sum(counts) > len(labels):
-        raise ValueError(f"`counts` must be at most {len(labels)} samples in all, but got {counts}; ask for fewer.")
-    order = torch.randperm(len(labels), generator=generator)
-    order = order[labels[order].argsort(stable=True)]
-    sizes = torch.bincount(labels)
-    rank = torch.cat([(torch.arange(size) + 0.5) / size for size in sizes.tolist()])
-    # By rank within its class, so any stretch of the order has all classes in proportion.
-    mixed = order[rank.argsort(stable=True)]
-    return [part.sort().values for part in mixed[: sum(counts)].split(counts)]
-
-
-def canvas(size: int | Sequence[int], least: int = 2) -> tuple[int, int]:
-    """`size` as (y, x): one number for a square, or a pair.
-
-    Raises:
-        ValueError: if it is neither, or below `least` pixels.
-    """
-    pair = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(pair) != 2 or any(not isinstance(n, int) or isinstance(n, bool) or n < least for n in pair):
-        raise ValueError(f"`size` must be a number of pixels or a pair [y, x], each at least {least}, but got {size}.")
-    return pair[0], pair[1]
-
-
-def rotations(rotate: Mapping[str, bool] | None) -> dict[str, bool]:
-    """`rotate` with every split named; those left out stay upright.
-
-    Raises:
-        ValueError: for another key than a split's, or another value than true and false.
-    """
-    given = dict(rotate or {})
-    if not given.keys() <= set(SPLITS) or not all(isinstance(value, bool) for value in given.values()):
-        raise ValueError(f"`rotate` must map train, val and test to true or false, but got {given}.")
-    return dict.fromkeys(SPLITS, False) | given

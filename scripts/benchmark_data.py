@@ -1,0 +1,262 @@
+"""Measure augmentation of whole batches beside pipelines that go sample by sample, in one run.
+
+The three draw from the same noise images, with the same parameters for a sample, and deliver normalised batches:
+
+- whole batches: what training uses, `Loader`;
+- sample by sample: an ordinary data set that converts, augments and normalises one image at a time with the same
+  functions, and a DataLoader that collates. It gives the same images, which is checked before anything is timed;
+- Pillow: the same with Pillow's operations, as is usual. It rounds to bytes after every step, so it is checked to be
+  near.
+
+The pipelines take turns; figures are medians. Those that go sample by sample run with no worker and with two, who stay
+from epoch to epoch, and the better of the two counts; their parameters are drawn beforehand and cost them nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, product
+from pathlib import Path
+from platform import python_version
+from statistics import median
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from scripts.benchmark import hardware
+from src.data import Augmentation, Split, Statistics
+from src.data.augment import Parameters
+from src.data.loader import Batches, ImageBatches, Loader
+from src.training.checkpoints import write_text
+from src.training.process import keep_freed_memory
+
+SHAPES = {"MNIST": (1, 28, 28), "CIFAR": (3, 32, 32)}
+AUGMENTATIONS = {
+    "crop, flip": Augmentation(crop=4, flip=True),
+    "rotation": Augmentation(rotate=180),
+    "crop, flip, rotation, scaling, cutout": Augmentation(rotate=180, scale=[0.8, 1.25], crop=4, flip=True, cutout=8),
+}
+WORKERS = (0, 2)
+SEED = 0
+CHECKED = 2
+"""Batches that are compared before anything is timed."""
+Sample = tuple[Tensor, Tensor]
+
+
+class Samples(Dataset[Sample]):
+    """A split, one sample at a time, as epoch 0 of training has it."""
+
+    def __init__(self, batches: ImageBatches) -> None:
+        self.images, self.labels, _ = batches.split
+        self.augmentation, self.mean, self.std = batches.augmentation, batches.mean, batches.std
+        self.parameters = batches.augmentation.table(len(batches), self.images.shape[-2:], SEED, 0)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = self.images[index].to(torch.float32) / 255
+        own = self._own(slice(index, index + 1))
+        return (self.augmentation(image[None], own, self.mean)[0] - self.mean) / self.std, self.labels[index]
+
+    def _own(self, rows: int | slice) -> Parameters:
+        return Parameters(*(None if values is None else values[rows] for values in self.parameters))
+
+
+class PillowSamples(Samples):
+    """The same with Pillow."""
+
+    def __init__(self, batches: ImageBatches) -> None:
+        super().__init__(batches)
+        self.arrays = self.images.movedim(1, -1).numpy()
+        self.colour = tuple((255 * self.mean.flatten()).round().int().tolist())
+
+    def __getitem__(self, index: int) -> Sample:
+        array = self.arrays[index]
+        picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+        own = self._own(index)
+        picture = self._window(self._affine(picture, own), own)
+        if own.holes is not None:
+            y, x = (own.holes - self.augmentation.cutout // 2).tolist()
+            side = self.augmentation.cutout
+            picture.paste(self.colour if len(self.colour) > 1 else self.colour[0], (x, y, x + side, y + side))
+        image = torch.from_numpy(np.array(picture)).reshape(array.shape).permute(2, 0, 1).to(torch.float32) / 255
+        return (image - self.mean) / self.std, self.labels[index]
+
+    def _affine(self, picture: Image.Image, own: Parameters) -> Image.Image:
+        """Rotation and scaling, about the centre."""
+        if own.matrices is None:
+            return picture
+        (a, b), (c, d) = own.matrices.tolist()
+        determinant = a * d - b * c
+        # The inverse, on (x, y): Pillow asks where a pixel of the result comes from.
+        xx, xy, yx, yy = a / determinant, -c / determinant, -b / determinant, d / determinant
+        x, y = picture.width / 2, picture.height / 2
+        place = (xx, xy, x - xx * x - xy * y, yx, yy, y - yx * x - yy * y)
+        return picture.transform(picture.size, Image.Transform.AFFINE, place, Image.Resampling.BILINEAR)
+
+    def _window(self, picture: Image.Image, own: Parameters) -> Image.Image:
+        """Crop of the padded picture, and flip."""
+        if own.shifts is not None:
+            pad = self.augmentation.crop
+            y, x = (own.shifts + pad).tolist()
+            picture = ImageOps.expand(picture, pad).crop((x, y, x + picture.width, y + picture.height))
+        if own.mirrored is not None and own.mirrored[1]:
+            picture = ImageOps.mirror(picture)
+        return picture
+
+
+class Row(NamedTuple):
+    """Samples per second, and how many workers did that."""
+
+    size: str
+    case: str
+    batch_size: int
+    ours: float
+    samples: tuple[float, int]
+    pillow: tuple[float, int]
+
+
+class Pipelines(NamedTuple):
+    """All that are compared: ours on whole epochs; the others, by workers, on the first samples of epoch 0."""
+
+    ours: Loader
+    samples: Mapping[int, DataLoader[Sample]]
+    pillow: Mapping[int, DataLoader[Sample]]
+
+
+def noise(shape: Sequence[int], n: int, augmentation: Augmentation) -> ImageBatches:
+    """A split of n images of noise."""
+    generator = torch.Generator().manual_seed(SEED)
+    images = torch.randint(256, (n, *shape), dtype=torch.uint8, generator=generator)
+    half = torch.full((shape[0],), 0.5)
+    split = Split(images, torch.arange(n) % 10, torch.arange(n))
+    return ImageBatches(split, Statistics(half, half / 2), augmentation, SEED)
+
+
+def build(batches: ImageBatches, batch_size: int, share: int = 12) -> Pipelines:
+    """Those of one split; what goes sample by sample is given one in `share` of its batches."""
+    order = Batches(len(batches), batch_size, SEED)
+    first = torch.cat([indices for _, indices in islice(order, max(CHECKED, len(order) // share))]).tolist()
+
+    def loaders(dataset: Samples) -> dict[int, DataLoader[Sample]]:
+        options = {"batch_size": batch_size, "sampler": first}
+        return {n: DataLoader(dataset, **options, num_workers=n, persistent_workers=n > 0) for n in WORKERS}
+
+    return Pipelines(Loader(batches, order), loaders(Samples(batches)), loaders(PillowSamples(batches)))
+
+
+def check_same(pipelines: Pipelines) -> None:
+    """Raises RuntimeError if the pipelines do not give the same samples of epoch 0."""
+    loaders = (pipelines.ours, pipelines.samples[0], pipelines.pillow[0])
+    for ours, samples, pillow in islice(zip(*loaders, strict=False), CHECKED):
+        error = max((mine - its).abs().max().item() for mine, its in zip(ours, samples, strict=True))
+        if error > 1e-4:
+            raise RuntimeError(f"sample by sample differs from whole batches by {error:.1e}; nothing was timed.")
+        # Rounding to bytes; at the rims of images, which few pixels are at, Pillow interpolates otherwise.
+        error = (ours[0] - pillow[0]).abs().median().item()
+        if error > 4 / 255 or not torch.equal(ours[1], pillow[1]):
+            raise RuntimeError(f"Pillow differs from whole batches by {error:.1e}; nothing was timed.")
+
+
+def measure(pipelines: Pipelines, repeats: int) -> tuple[float, tuple[float, int], tuple[float, int]]:
+    """Median samples per second of ours, and of the others with the better number of workers."""
+    rates: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for epoch in range(repeats + 1):
+        pipelines.ours.batches.set_epoch(epoch)
+        timed = {("ours", 0): rate(pipelines.ours)}
+        timed |= {("samples", workers): rate(loader) for workers, loader in pipelines.samples.items()}
+        timed |= {("pillow", workers): rate(loader) for workers, loader in pipelines.pillow.items()}
+        for key, value in timed.items() if epoch else ():  # the first is for warming up
+            rates[key].append(value)
+
+    def best(name: str) -> tuple[float, int]:
+        return max((median(own), workers) for (pipeline, workers), own in rates.items() if pipeline == name)
+
+    return best("ours")[0], best("samples"), best("pillow")
+
+
+def rate(loader: Iterable[Sample]) -> float:
+    """Samples per second of an epoch."""
+    start = time.perf_counter()
+    n = sum(len(labels) for _, labels in loader)
+    return n / (time.perf_counter() - start)
+
+
+def rows(sizes: Sequence[str], batch_sizes: Sequence[int], samples: int, repeats: int) -> Iterator[Row]:
+    """All cases."""
+    for size, (name, augmentation), batch_size in product(sizes, AUGMENTATIONS.items(), batch_sizes):
+        pipelines = build(noise(SHAPES[size], samples, augmentation), batch_size)
+        check_same(pipelines)
+        yield Row(size, name, batch_size, *measure(pipelines, repeats))
+
+
+def table(measured: Sequence[Row]) -> str:
+    """Markdown."""
+    lines = [
+        "| images | augmentation | batch | whole batches | sample by sample | ratio | Pillow | ratio |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in measured:
+        others = (f"{value:,.0f} ({workers}) | {row.ours / value:.1f}" for value, workers in (row.samples, row.pillow))
+        shape = " x ".join(map(str, SHAPES[row.size]))
+        lines.append(f"| {shape} | {row.case} | {row.batch_size} | {row.ours:,.0f} | {' | '.join(others)} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What the figures were measured on, and what else it had to do."""
+    load = f"; load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
+    return f"{hardware('cpu')}; PyTorch {torch.__version__}, Pillow {PIL.__version__}, Python {python_version()}{load}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and, if asked to, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=50_000, help="images in an epoch")
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--repeats", type=int, default=5, help="timed epochs of each pipeline")
+    parser.add_argument("--sizes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of whole batches")
+    parser.add_argument("--output", type=Path, help="a Markdown file")
+    options = parser.parse_args(arguments)
+    keep_freed_memory()
+    torch.set_num_threads(options.threads)
+    measured, where = [], machine()
+    print(where)
+    for row in rows(options.sizes, options.batch_size, options.samples, options.repeats):
+        print(row, flush=True)
+        measured.append(row)
+    print(table(measured))
+    if options.output is not None:
+        write_text(options.output, HEADER.format(machine=where, samples=options.samples) + table(measured) + "\n")
+        print(f"written to {options.output}")
+
+
+HEADER = """# Data benchmark
+
+Written by `make bench-data` (`scripts/benchmark_data.py`) on: {machine}.
+
+Samples per second of augmented and normalised batches, on {samples:,} images of noise; medians of epochs in which the
+pipelines take turns. **Ratios are whole batches / the other: above 1, whole batches are faster.** Whole batches are
+what training uses. Sample by sample is an ordinary data set that applies the same functions with the same parameters to
+one image at a time, and a DataLoader that collates; both give the same images, which is checked first. Pillow is the
+same with Pillow's operations. These two run without workers and with two; the better counts, and is given in
+parentheses.
+
+"""
+
+if __name__ == "__main__":
+    main()

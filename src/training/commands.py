@@ -1,0 +1,73 @@
+"""What the commands in scripts/ share: data without a model, and errors of the user's on one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from src.data import ImageDataModule
+from src.data.fetch import DownloadError
+from src.training.instantiate import ConfigError, instantiate
+from src.training.recipe import CONFIGS, compose_config, root_cause
+from src.training.signatures import check_keys
+
+
+class Data(NamedTuple):
+    """A data set as a configuration has it."""
+
+    name: str
+    """The choice of `dataset=`."""
+    cfg: DictConfig
+    module: ImageDataModule
+
+
+def fail(error: Exception) -> NoReturn:
+    """Exit with the message, or with the traceback if HYDRA_FULL_ERROR is set."""
+    if os.environ.get("HYDRA_FULL_ERROR"):
+        raise error
+    sys.exit(f"error: {error}")
+
+
+def load_data(overrides: Sequence[str]) -> Data:
+    """The data of a configuration, downloaded and generated where they are missing; no model is built.
+
+    Args:
+        overrides: as on the command line. With `experiment=NAME` everything is as that recipe has it, otherwise as
+            `dataset=NAME` and the others alone say.
+
+    Raises:
+        ConfigError: if neither is given, or if a value cannot be honoured, or the data cannot be had.
+    """
+    given = {key for key, _, value in (override.partition("=") for override in overrides) if value}
+    if not given & {"dataset", "experiment"}:
+        raise ConfigError(f"`dataset` must be given, as dataset=NAME. There are: {', '.join(data_sets())}.")
+    if "experiment" not in given:
+        overrides = ["~experiment", *overrides]
+    try:
+        cfg = compose_config(overrides)
+        check_keys(cfg)
+        module = instantiate(cfg.dataset)
+        module.prepare_data()
+    except (InstantiationException, OmegaConfBaseException) as error:
+        raise ConfigError(root_cause(error)) from error
+    except (ValueError, OSError, DownloadError) as error:
+        raise ConfigError(str(error)) from error
+    return Data(chosen(overrides), cfg, module)
+
+
+def chosen(overrides: Sequence[str]) -> str:
+    """Which data set it is, on the command line or in the recipe."""
+    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
+        return compose("train", overrides=list(overrides), return_hydra_config=True).hydra.runtime.choices["dataset"]
+
+
+def data_sets() -> list[str]:
+    """The names that `dataset=` takes."""
+    return sorted(path.stem for path in (CONFIGS / "dataset").glob("[!_]*.yaml"))
