@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
 from src.models.field import Field, Pointwise
 from src.models.gconv import GConv, require_choice
@@ -15,12 +17,43 @@ from src.models.gconv import GConv, require_choice
 ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU}
 
 
+class BatchNorm1d(nn.BatchNorm1d):
+    """PyTorch's, which can take its statistics over the samples of all processes that share a batch.
+
+    Unlike `torch.nn.SyncBatchNorm` it does so on CPUs as well.
+    """
+
+    shared = False
+    """Whether statistics are those of all processes together."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, c) -> (n, c)."""
+        if not (self.shared and self.training and dist.is_initialized()):
+            return super().forward(features)
+        count = all_reduce(features.new_tensor(float(len(features))))
+        mean = all_reduce(features.sum(0)) / count
+        centred = features - mean
+        variance = all_reduce(centred.square().sum(0)) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
+
+
+def share_statistics(net: nn.Module) -> None:
+    """Let every batch norm of a net take its statistics over all processes."""
+    for module in net.modules():
+        if isinstance(module, BatchNorm1d):
+            module.shared = True
+
+
 class BatchNorm(nn.Module):
     """Batch norm per channel over samples, elements and pixels, as a matrix (pixels, channels)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(channels)
+        self.norm = BatchNorm1d(channels)
 
     def forward(self, field: Field) -> Field:
         pixels = field.pixels()
@@ -35,7 +68,7 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     "none": lambda _: nn.Identity(),
 }
 HEAD_NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm1d,
+    "batch": BatchNorm1d,
     "instance": nn.LayerNorm,
     "layer": nn.LayerNorm,
     "none": lambda _: nn.Identity(),

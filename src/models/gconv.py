@@ -20,6 +20,24 @@ from src.models.kernels import Siren
 from src.models.paths import Step
 
 
+class Draws(nn.Module):
+    """A generator of its own for a layer's random elements, whose state is part of the layer's.
+
+    It is seeded from the global one when the layer is made. So a run that goes on from a checkpoint draws what it would
+    have drawn, and processes that share a batch draw the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+
+    def get_extra_state(self) -> Tensor:
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.generator.set_state(state.cpu())
+
+
 class GConv(nn.Module):
     r"""Group convolution on R^2 x H, and lifting to it.
 
@@ -90,6 +108,7 @@ class GConv(nn.Module):
             )
         self.kernel = GroupKernel(in_channels, out_channels, kernel_size, group, elements, factorisation, kernel, mask)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.draws = Draws() if sampling == "random" else None
         self.forget()
 
     def forget(self) -> None:
@@ -131,7 +150,7 @@ class GConv(nn.Module):
         the layer's; else the layer's grid, as in lifting.
         """
         if self.training and self.sampling == "random":
-            return self.group.sample(self.elements)
+            return self.group.sample(self.elements, self.draws.generator)
         return field.elements if len(field.elements) == len(self.kernel.grid) else self.kernel.grid
 
     def forward(self, field: Field, elements: Tensor | None = None) -> Field:

@@ -1,0 +1,147 @@
+"""When checkpoints are written: at the end of every epoch, every few minutes, and when a run is asked to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from math import inf, isnan
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from src.callbacks.interruption import Interrupted, Interruption
+from src.data.files import replacing
+
+LAST, PREVIOUS, BEST, WEIGHTS = "last.ckpt", "previous.ckpt", "best.ckpt", "weights.pt"
+SAVE = 1
+"""What processes tell each other after a step: nothing to do, save, or the number of a signal, which is larger."""
+
+
+class Checkpoints(Checkpoint):
+    """Keeps last.ckpt, from which a run goes on; the one before it; best.ckpt by validation; and its weights alone.
+
+    Saved are the places from which the trainer is known to go on as if nothing had happened: after a step that is not
+    the last of its epoch, and after an epoch with its validation. A signal that arrives in the validation waits for its
+    end; a second one does not.
+
+    Args:
+        folder: where they are written.
+        monitor: the metric that is best, as logged in validation.
+        mode: "max" or "min".
+        every_minutes: between two checkpoints within an epoch.
+        every_steps: as well after so many steps; None is never.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        monitor: str = "val/acc",
+        mode: Literal["max", "min"] = "max",
+        every_minutes: float = 10.0,
+        every_steps: int | None = None,
+    ) -> None:
+        if mode not in ("max", "min"):
+            raise ValueError(f"`mode` must be 'max' or 'min', but got {mode!r}.")
+        if every_minutes <= 0 or (every_steps is not None and every_steps < 1):
+            raise ValueError(
+                f"`every_minutes` and `every_steps` must be positive, but got {every_minutes} and {every_steps}."
+            )
+        self.folder, self.monitor, self.mode = Path(folder), monitor, mode
+        self.every_seconds, self.every_steps = 60 * every_minutes, every_steps
+        self.about: dict[str, Any] = {}
+        """Written beside the weights, in plain containers, so that the model can be built again."""
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.finished = False
+        self._written = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch, "finished": self.finished}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.best_epoch, self.finished = (state_dict[key] for key in ("best", "best_epoch", "finished"))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._written = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        code = self._agree(trainer)
+        loop = trainer.fit_loop.epoch_loop
+        if code and not loop.batch_progress.is_last_batch and not loop._should_accumulate():
+            self._save_last(trainer)
+            self._stop(code)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.finished = trainer.should_stop or trainer.current_epoch + 1 >= trainer.max_epochs
+        best = self.better(trainer)
+        if improved := self.best is None or best != self.best:
+            self.best, self.best_epoch = best, trainer.current_epoch
+            trainer.save_checkpoint(self.folder / BEST, weights_only=False)
+        # The best one first: a run that ends between the two goes on from the last, and will write this one again.
+        self._save_last(trainer, copy=improved)
+        if improved and trainer.is_global_zero:
+            self._write_weights()
+        self._stop(self._agree(trainer))
+
+    def better(self, trainer: Trainer) -> float:
+        """The best score so far, with that of the epoch that ends."""
+        score = float(trainer.callback_metrics[self.monitor])
+        if isnan(score):
+            score = -inf if self.mode == "max" else inf
+        return score if self.best is None else max(score, self.best) if self.mode == "max" else min(score, self.best)
+
+    def _save_last(self, trainer: Trainer, copy: bool = False) -> None:
+        """Write last.ckpt, or take best.ckpt for it; the one before keeps a name until the new one is complete."""
+        last, previous = self.folder / LAST, self.folder / PREVIOUS
+        if trainer.is_global_zero and last.exists():
+            link(last, previous)
+        if not copy:
+            trainer.save_checkpoint(last, weights_only=False)
+        elif trainer.is_global_zero:
+            link(self.folder / BEST, last)
+        self._written = time.monotonic()
+
+    def _write_weights(self) -> None:
+        """The weights of best.ckpt, averaged where training averages them."""
+        state = torch.load(self.folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
+        weights = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+        with replacing(self.folder / WEIGHTS) as file:
+            torch.save({"weights": weights, **self.about}, file)
+
+    def _agree(self, trainer: Trainer) -> int:
+        """What all processes do after this step: the most that one of them wants."""
+        wanted = int(self._due(trainer))
+        for callback in trainer.callbacks:
+            if isinstance(callback, Interruption) and callback.received:
+                wanted = int(callback.received)
+        if trainer.world_size == 1:
+            return wanted
+        return int(trainer.strategy.reduce(torch.tensor(wanted, device=trainer.strategy.root_device), reduce_op="max"))
+
+    def _due(self, trainer: Trainer) -> bool:
+        steps = self.every_steps is not None and trainer.global_step % self.every_steps == 0
+        return steps or time.monotonic() - self._written > self.every_seconds
+
+    def _stop(self, code: int) -> None:
+        if code > SAVE:
+            raise Interrupted(signal.Signals(code))
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, in place of what had it; a copy where the file system has no links."""
+    part = target.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        with replacing(target) as file:
+            file.write(source.read_bytes())
+    else:
+        os.replace(part, target)

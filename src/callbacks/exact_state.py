@@ -1,0 +1,123 @@
+"""What a trainer's checkpoint lacks: random numbers, sums of the running epoch, and how far TensorBoard was written."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+
+class ExactState(Callback):
+    """Makes a resumed run go on with the same random numbers, metrics and TensorBoard points as one never stopped.
+
+    Every process keeps its own: random numbers of Python, NumPy, PyTorch and its GPU, and what the module's
+    `train_metrics` have summed since the epoch began. With another number of processes the sums stay right, but random
+    numbers do not repeat.
+
+    TensorBoard's files are cut back to where they were when the checkpoint was written, so no point is there twice.
+    """
+
+    def __init__(self) -> None:
+        self._processes: list[dict[str, Any]] = []
+        self._trainer: Trainer | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._trainer = trainer
+
+    def state_dict(self) -> dict[str, Any]:
+        trainer = self._trainer
+        metrics: MetricCollection = trainer.lightning_module.train_metrics
+        own = {"random": random_state(), "metrics": {name: sums(metric) for name, metric in metrics.items()}}
+        return {"processes": gathered(trainer, own), "events": written(trainer)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._processes = state_dict["processes"]
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """In the first step, when everything that draws random numbers on the way to it has done so."""
+        if not self._processes:
+            return
+        rank, ranks = trainer.global_rank, trainer.world_size
+        if len(self._processes) == ranks:
+            restore_random_state(self._processes[rank]["random"])
+        for name, metric in pl_module.train_metrics.items():
+            shares = [process["metrics"][name] for process in self._processes[rank::ranks]]
+            restore_sums(metric, shares)
+        self._processes = []
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every global generator, in plain containers and tensors."""
+    kind, words, position, has_normal, normal = np.random.get_state()
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(words.astype(np.int64)), position, has_normal, normal],
+        "torch": torch.get_rng_state(),
+    }
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Undo what has been drawn since `random_state`; on another kind of device its generator stays as it is."""
+    kind, words, position, has_normal, normal = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((kind, words.numpy().astype(np.uint32), position, has_normal, normal))
+    torch.set_rng_state(state["torch"].cpu())
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())
+
+
+def sums(metric: Any) -> dict[str, Tensor | int]:
+    """What a metric has summed since it was reset."""
+    return {"updates": metric._update_count} | {name: getattr(metric, name).cpu().clone() for name in metric._defaults}
+
+
+def restore_sums(metric: Any, shares: list[Mapping[str, Tensor | int]]) -> None:
+    """Set a metric to the sum of several processes' shares; to nothing if there are none."""
+    metric.reset()
+    metric._update_count = sum(share["updates"] for share in shares)
+    for name in metric._defaults if shares else ():
+        setattr(metric, name, sum(share[name] for share in shares).to(metric.device))
+
+
+def gathered(trainer: Trainer, own: dict[str, Any]) -> list[dict[str, Any]]:
+    """`own` of every process, by rank."""
+    if trainer.world_size == 1:
+        return [own]
+    everyone: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(everyone, own)
+    return everyone
+
+
+def written(trainer: Trainer) -> dict[str, int]:
+    """Bytes of every event file, all points flushed to them."""
+    sizes: dict[str, int] = {}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+            logger.experiment.flush()
+            sizes |= {path.name: path.stat().st_size for path in events(Path(logger.log_dir))}
+    return sizes
+
+
+def rewind(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Cut event files back to the sizes that `written` gave: what came after will be written again."""
+    for path in events(folder):
+        size = sizes.get(path.name, 0)
+        if not size:
+            path.unlink()
+        elif path.stat().st_size > size:
+            with path.open("rb+") as file:
+                file.truncate(size)
+
+
+def events(folder: Path) -> list[Path]:
+    """TensorBoard's files, oldest first."""
+    return sorted(folder.glob("events.out.tfevents.*"))
