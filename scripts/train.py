@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import argparse
 import sys
 from pathlib import Path
 
@@ -11,34 +11,60 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import hydra
 from omegaconf import DictConfig
 
+from src.training.commands import fail
 from src.training.instantiate import ConfigError
-from src.training.process import keep_freed_memory, quiet
-from src.training.recipe import compose_config
-from src.training.run import train
+from src.training.plan import describe
+from src.training.process import die_with_parent, keep_freed_memory, quiet
+from src.training.recipe import compose_config, of_run
+from src.training.run import Request, train
 
 
-@hydra.main(config_path="../configs", config_name="train", version_base="1.3")
-def main(cfg: DictConfig) -> None:
+def main() -> None:
     """Train what is composed; errors of the user's are a line, all others a traceback."""
+    arguments, overrides = parse()
+    if any(argument.startswith("-") for argument in overrides):
+        with_hydra()  # its own flags, such as --cfg job and --multirun
+        return
     quiet()
     keep_freed_memory()
+    die_with_parent()
     try:
-        train(cfg)
+        if folder := arguments.resume:
+            cfg = of_run(folder, overrides)
+            cfg.paths.logs = str(folder.resolve().parents[1])
+        else:
+            cfg = compose_config(overrides)
+        request = Request(overrides, folder, arguments.fresh, arguments.force)
+        describe(cfg, request) if arguments.dry_run else train(cfg, request)
     except ConfigError as error:
         fail(error)
 
 
-def fail(error: Exception) -> None:
-    """Exit with the message, or with the traceback if HYDRA_FULL_ERROR is set."""
-    if os.environ.get("HYDRA_FULL_ERROR"):
-        raise error
-    sys.exit(f"error: {error}")
+def parse() -> tuple[argparse.Namespace, list[str]]:
+    """This script's own flags, and the overrides and flags of Hydra's that are left."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, add_help=False)
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with this run")
+    parser.add_argument("--fresh", action="store_true", help="start over beside a run that is there")
+    parser.add_argument("--force", action="store_true", help="go on with a run although its configuration was changed")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    return parser.parse_known_args()
+
+
+@hydra.main(config_path="../configs", config_name="train", version_base="1.3")
+def with_hydra(cfg: DictConfig) -> None:
+    """One job of a multirun, which must leave the other devices to the others."""
+    quiet()
+    if cfg.trainer.devices not in (1, "1") or cfg.trainer.num_nodes != 1:
+        sys.exit(
+            "error: a multirun must have trainer.devices=1: with several, each of its processes would start the whole "
+            "multirun again. Start each run by a `make train` of its own."
+        )
+    keep_freed_memory()
+    try:
+        train(cfg, Request(hydra.core.hydra_config.HydraConfig.get().overrides.task))
+    except ConfigError as error:
+        fail(error)
 
 
 if __name__ == "__main__":
-    if not any(argument.startswith("-") for argument in sys.argv[1:]):
-        try:
-            compose_config(sys.argv[1:])
-        except ConfigError as error:
-            fail(error)
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from src.training import ConfigError, load_recipe, train
 from src.training.checkpoints import AtomicCheckpointIO
+from src.training.folders import run_id
 from src.training.recipe import compose_config
-from src.training.run import run_id, status
+from src.training.run import Request
+from src.training.status import Status
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
@@ -49,24 +52,53 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_folder(finished: Path) -> None:
     assert finished.parent.name == "quickstart"
-    assert finished.name == run_id(OmegaConf.load(finished / "config.yaml"))
+    assert finished.name == run_id(OmegaConf.load(finished / "config.yaml"), [])
     assert {path.name for path in finished.iterdir()} == {
+        ".lock",
         "config.yaml",
+        "recipe.yaml",
         "status.json",
         "metrics.json",
         "checkpoints",
         "tensorboard",
     }
-    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    assert json.loads((finished / "status.json").read_text())["status"] == "complete"
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+        "previous.ckpt",
+        "weights.pt",
+    }
+    status = json.loads((finished / "status.json").read_text())
+    assert (status["status"], status["epoch"], status["epochs"], len(status["sessions"])) == ("complete", 2, 2, 1)
+    assert status["data"].startswith("digits-")
+    assert status["seconds"] > 0
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert {"test/acc", "test/loss", "val/acc", "parameters", "train/seconds"} <= set(metrics)
+    assert set(metrics) == {"test/acc", "test/loss", "val/acc", "parameters"}
     assert 0 <= metrics["test/acc"] <= 1
 
 
 def test_checkpoints_hold_plain_data(finished: Path) -> None:
+    """Every file that we write, with code in it refused."""
     for path in (finished / "checkpoints").iterdir():
-        assert torch.load(path, weights_only=True)["state_dict"]
+        content = torch.load(path, weights_only=True)
+        assert content["weights" if path.name == "weights.pt" else "state_dict"]
+
+
+def test_a_run_can_be_built_again_from_its_folder(finished: Path) -> None:
+    recipe = load_recipe(run=finished)
+    best = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    for name, value in recipe.model.net.state_dict().items():
+        assert torch.equal(value, best[f"net.{name}"])
+    about = torch.load(finished / "checkpoints" / "weights.pt", weights_only=True)
+    assert OmegaConf.create(about["config"]).name == "quickstart"
+    assert set(about["versions"]) >= {"torch", "lightning"}
+    assert "commit" in about
+    finer = load_recipe(run=finished, overrides=["group.elements=[16]", "dataset.size=20"])
+    assert finer.model.net.final[0].elements == (16,)
+    with pytest.raises(ConfigError, match=r"Did you mean 'group.elements'"):
+        load_recipe(run=finished, overrides=["group.element=[16]"])
+    with pytest.raises(ConfigError, match="must be the folder of a run"):
+        load_recipe(run=finished / "checkpoints")
 
 
 def test_the_tested_net_is_the_best_checkpoint(finished: Path) -> None:
@@ -89,25 +121,36 @@ def test_tensorboard_has_every_curve(finished: Path) -> None:
     assert "hp_metric" not in tags
 
 
-def test_the_same_command_gives_the_same_numbers_in_a_new_folder(finished: Path) -> None:
+def test_a_complete_run_is_printed_and_left_alone(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def stamps() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in finished.rglob("*")}
+
+    before, metrics = stamps(), json.loads((finished / "metrics.json").read_text())
+    assert train(small(finished.parents[2])) == metrics
+    assert "test accuracy" in capsys.readouterr().out
+    assert stamps() == before
+
+
+def test_a_fresh_run_beside_it_comes_to_the_same(finished: Path) -> None:
     cfg = small(finished.parents[2])
-    train(cfg)
+    train(cfg, Request(fresh=True))
     again = Path(cfg.paths.run)
     assert again.name == f"{finished.name}-2", "an earlier run is left alone"
     one, two = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (finished, again))
     assert all(torch.equal(one["state_dict"][key], two["state_dict"][key]) for key in one["state_dict"])
-    one, two = (json.loads((run / "metrics.json").read_text()) for run in (finished, again))
-    assert {k: v for k, v in one.items() if k != "train/seconds"} == {
-        k: v for k, v in two.items() if k != "train/seconds"
-    }
+    assert (finished / "metrics.json").read_bytes() == (again / "metrics.json").read_bytes()
 
 
 def test_run_ids_depend_on_what_decides_results(tmp_path: Path) -> None:
-    base = run_id(small(tmp_path))
-    assert base.startswith("seed0-")
-    assert run_id(small(tmp_path, "paths.data=elsewhere", "trainer.accelerator=cpu", "logger=none")) == base
-    assert run_id(small(tmp_path, "seed=1")).startswith("seed1-")
-    assert run_id(small(tmp_path, "optimizer.lr=0.1")) != base
+    base = run_id(small(tmp_path), [])
+    assert re.fullmatch("seed0-[0-9a-f]{8}", base)
+    placed = ["paths.data=elsewhere", "trainer.accelerator=cpu", "trainer.devices=4", "logger=none"]
+    placed += ["dataset.num_workers=2", "callbacks.progress=null"]
+    assert run_id(small(tmp_path, *placed), placed) == base
+    assert run_id(small(tmp_path, "seed=1"), ["seed=1"]).startswith("seed1-")
+    changed = ["group=p4m", "optimizer.lr=0.1", "experiment=quickstart", "net.hidden_sizes=[4,4]"]
+    assert run_id(small(tmp_path, *changed), changed).startswith("p4m_lr-0.1_hidden-sizes-4-4_seed0-")
+    assert run_id(small(tmp_path, *changed), [])[-8:] == run_id(small(tmp_path, *changed), changed)[-8:] != base[-8:]
 
 
 def test_debug_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -118,7 +161,7 @@ def test_debug_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_random_sampling_and_low_precision_train(tmp_path: Path) -> None:
-    cfg = small(tmp_path, "group.sampling=random", "trainer.precision=bf16-mixed", "train.epochs=1", "logger=none")
+    cfg = small(tmp_path, "group.sampling=random", "train.precision=bf16-mixed", "train.epochs=1", "logger=none")
     assert train(cfg)["test/acc"] >= 0
 
 
@@ -150,14 +193,21 @@ def test_a_damaged_mnist_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("error", "outcome"), [(ValueError, "failed"), (KeyboardInterrupt, "interrupted")])
 def test_status_says_how_a_run_ended(tmp_path: Path, error: type[BaseException], outcome: str) -> None:
-    def work() -> None:
-        with status(tmp_path):
-            assert json.loads((tmp_path / "status.json").read_text())["status"] == "running"
-            raise error
+    def record() -> dict:
+        return json.loads((tmp_path / "status.json").read_text())
 
-    with pytest.raises(error):
-        work()
-    assert json.loads((tmp_path / "status.json").read_text())["status"] == outcome
+    def work() -> None:
+        with Status(tmp_path).kept():
+            assert record()["status"] == "running"
+            raise error("of a test")
+
+    for sessions in (1, 2):
+        with pytest.raises(error):
+            work()
+        assert record()["status"] == record()["sessions"][-1]["status"] == outcome
+        assert len(record()["sessions"]) == sessions
+    assert (tmp_path / "error.log").exists() == (outcome == "failed")
+    assert outcome != "failed" or "ValueError: of a test" in (tmp_path / "error.log").read_text()
 
 
 def test_checkpoints_are_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,36 @@
-"""Settings of the process that trains."""
+"""The process that trains: its settings, its signals, and the others that it trains with."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import os
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import FrameType
+from typing import TypeVar
 
-# Parameters of mallopt, from glibc's malloc.h.
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+
+from src.callbacks.interruption import CODES, Interrupted
+
+Value = TypeVar("Value")
+
+# Parameters of mallopt, from glibc's malloc.h, and of prctl, from Linux.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+PR_SET_PDEATHSIG = 1
 
 
 def quiet() -> None:
     """Leave out what Lightning says of itself: advertisements, hardware that is absent, and its own deprecations."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Batches are cut from memory, so there is nothing for workers to do.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
@@ -29,3 +46,63 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def die_with_parent() -> None:
+    """On Linux, end with the process that started this one, so that a rank is not left alone holding its GPU."""
+    if rank() > 0 and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def rank() -> int:
+    """Which of the processes of a run this is, from what its launcher says; 0 if there is one."""
+    environment = cluster()
+    return environment.global_rank() if environment else int(os.environ.get("LOCAL_RANK", 0))
+
+
+def cluster() -> ClusterEnvironment | None:
+    """The launcher that started all processes of this run at once, torchrun or SLURM; None if there is one process."""
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if SLURMEnvironment.detect() and int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+        return SLURMEnvironment(auto_requeue=False)
+    return None
+
+
+def from_first(value: Value) -> Value:
+    """What the first process has, in all processes that were started at once; they meet here for the first time.
+
+    The trainer finds the group of processes as it is made here.
+    """
+    environment = cluster()
+    if environment is None or environment.world_size() == 1:
+        return value
+    if not dist.is_initialized():
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(environment.local_rank())
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            init_method=f"tcp://{environment.main_address}:{environment.main_port}",
+            rank=environment.global_rank(),
+            world_size=environment.world_size(),
+            timeout=timedelta(minutes=30),
+        )
+    values = [value]
+    dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+    return values[0]
+
+
+@contextmanager
+def signals() -> Iterator[None]:
+    """Outside training, SIGTERM, SIGINT and SIGUSR1 end the run at once, with its status written."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Interrupted(signal.Signals(number))
+
+    handlers = {number: signal.signal(number, stop) for number in CODES}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

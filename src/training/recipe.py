@@ -6,17 +6,22 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from lightning.pytorch import LightningDataModule, LightningModule
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from src.training.checkpoints import load_weights, read_weights
+from src.training.commit import commit
 from src.training.instantiate import ConfigError, instantiate
+from src.training.signatures import check_keys
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -31,26 +36,85 @@ class Recipe:
     datamodule: LightningDataModule
 
 
-def load_recipe(name: str = "quickstart", overrides: Sequence[str] = ()) -> Recipe:
-    """Compose a recipe and build its model and data.
+def load_recipe(name: str = "quickstart", overrides: Sequence[str] = (), *, run: str | Path | None = None) -> Recipe:
+    """Compose a recipe and build its model and data; or rebuild those of a run, with its best weights.
 
     Args:
-        name: a file of configs/experiment.
+        name: a file of configs/experiment; not looked at with `run`.
         overrides: as on the command line, for instance `["train.epochs=3", "group=p4"]`.
+        run: a run's folder.
 
     Raises:
         ConfigError: if a name or key does not exist, with the nearest that does, or if a value cannot be honoured.
     """
-    return build(compose_config([f"experiment={name}", *overrides]))
+    if run is None:
+        return build(compose_config([f"experiment={name}", *overrides]))
+    recipe = build(of_run(Path(run), overrides))
+    load_weights(recipe.model.net, read_weights(Path(run)), strict=True)
+    return recipe
+
+
+def of_run(folder: Path, overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration of a run, as it was composed, with changes.
+
+    Raises:
+        ConfigError: if there is none, or a key does not exist.
+    """
+    if not (path := folder / "recipe.yaml").exists():
+        raise ConfigError(f"{folder} must be the folder of a run, with a recipe.yaml, but there is none.")
+    cfg = OmegaConf.load(path)
+    OmegaConf.set_struct(cfg, True)
+    for override in overrides:
+        change(cfg, override)
+    return cfg
+
+
+def change(cfg: DictConfig, override: str) -> None:
+    """Apply one override to a composed configuration; a group's choice replaces the group.
+
+    Raises:
+        ConfigError: if it cannot be read, or the key does not exist.
+    """
+    if is_group(override):
+        group = override.split("=")[0]
+        cfg[group] = compose_config([f"experiment={cfg.name}", override])[group]
+        return
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise ConfigError(f"{override!r} is not an override key=value.") from error
+    if parsed.key_or_group not in (keys := sorted(flatten(cfg))):
+        raise ConfigError(
+            f"`{parsed.key_or_group}` is not a key of the configuration. {nearest(parsed.key_or_group, keys)}"
+        )
+    OmegaConf.update(cfg, parsed.key_or_group, parsed.value(), force_add=True)
+
+
+def about(cfg: DictConfig) -> dict[str, Any]:
+    """What is kept beside weights, so that the model can be built again and its origin told."""
+    packages = ("torch", "lightning", "torchmetrics", "numpy")
+    return {
+        "config": OmegaConf.to_yaml(cfg),
+        "versions": {name: version(name) for name in packages},
+        "commit": commit(),
+    }
 
 
 def build(cfg: DictConfig) -> Recipe:
-    """The model, a function of the configuration and its seed alone, and the data."""
+    """The data, and the model, a function of the configuration and its seed alone.
+
+    Where a configuration leaves `classes`, `channels` or `size` of the data open, they are filled in from the data.
+    """
     try:
+        check_keys(cfg)
+        datamodule = instantiate(cfg.dataset)
+        for key in ("classes", "channels", "size"):
+            if cfg.dataset[key] is None:
+                cfg.dataset[key] = getattr(datamodule, key)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
             model = instantiate(cfg.model)
-        return Recipe(cfg, model, instantiate(cfg.dataset))
+        return Recipe(cfg, model, datamodule)
     except (InstantiationException, OmegaConfBaseException) as error:
         raise ConfigError(root_cause(error)) from error
 
@@ -96,6 +160,9 @@ def is_group(override: str) -> bool:
 def nearest(got: str, names: Sequence[str]) -> str:
     """A hint: the nearest names, or all if none is near."""
     close = difflib.get_close_matches(got, names, n=3, cutoff=0.6)
+    # Only those that are about as near as the nearest.
+    ratios = {name: difflib.SequenceMatcher(None, name, got).ratio() for name in close}
+    close = [name for name in close if ratios[name] > max(ratios.values()) - 0.1]
     if not close and "." not in got:
         close = [name for name in names if name.rpartition(".")[2] == got]
     there = [name for name in names if "." not in name]

@@ -1,0 +1,58 @@
+"""A trained net on its test set again: with other elements or sizes, or on other, rotated or scaled data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
+
+from src.callbacks import ProgressBar
+from src.training.checkpoints import load_weights, read_weights, write_text
+from src.training.instantiate import ConfigError, instantiate
+from src.training.recipe import build, of_run, plain
+from src.training.run import prepare
+from src.training.status import now
+
+
+def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Test the best weights of a run.
+
+    Images are normalised as in training, whatever data they are from. The record goes to the run's `evaluations`, under
+    a name made of what was changed.
+
+    Args:
+        folder: of the run.
+        overrides: of its configuration, such as `group.elements=[16]`, `dataset=mnist`, `dataset.rotate=true`.
+
+    Returns:
+        The record: metrics, overrides, name of the splits, time.
+
+    Raises:
+        ConfigError: if there is no such run, or a value cannot be honoured.
+    """
+    cfg = of_run(folder, overrides)
+    if cfg.dataset.classes != (classes := OmegaConf.load(folder / "config.yaml").dataset.classes):
+        raise ConfigError(f"`dataset` must have the {classes} classes that were learned, not {cfg.dataset.classes}.")
+    recipe = build(cfg)
+    load_weights(recipe.model.net, read_weights(folder), strict=True)
+    if any(override.startswith("dataset") for override in overrides):
+        learned = instantiate(of_run(folder).dataset)
+        recipe.datamodule.statistics = learned.source.statistics(learned.source.splits().train)
+    prepare(recipe)
+    options = plain(cfg.trainer) | {"devices": 1, "num_nodes": 1, "strategy": "auto", "logger": False}
+    trainer = Trainer(**options, callbacks=[ProgressBar()], enable_checkpointing=False, default_root_dir=folder)
+    trainer.test(recipe.model, datamodule=recipe.datamodule, verbose=False)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+    record = {"metrics": metrics, "overrides": list(overrides), "data": recipe.datamodule.fingerprint, "ended": now()}
+    write_text(folder / "evaluations" / f"{name_of(overrides)}.json", json.dumps(record, indent=2) + "\n")
+    return record
+
+
+def name_of(overrides: Sequence[str]) -> str:
+    """A file's name for what was changed."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", "_".join(overrides)).strip("-")[:100] or "as-trained"
