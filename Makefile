@@ -1,15 +1,23 @@
 # The only door: every target makes its own .venv first. `make help` lists them.
 PYTHON ?= python3
 EXP ?= quickstart
+DATA ?=
+RUN ?=
+METRIC ?= test/acc
+GPUS ?=
+NODES ?=
 ARGS ?=
 PORT ?= 6006
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint format tensorboard bench
+.PHONY: help setup train resume evaluate runs compare doctor data show test test-resume lint format tensorboard bench benchdata
+
+FLAGS = $(if $(FRESH),--fresh) $(if $(FORCE),--force) $(if $(DRY),--dry-run)
+PLACE = $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.num_nodes=$(NODES))
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## Make .venv and install requirements.txt into it
 
@@ -20,11 +28,35 @@ setup: .venv/.installed ## Make .venv and install requirements.txt into it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
-train: setup ## Train a recipe: make train EXP=se2_separable ARGS="train.epochs=3 seed=1"
-	$(BIN)/python scripts/train.py experiment=$(EXP) $(ARGS)
+train: setup ## Train a recipe, or go on with it: make train EXP=se2_separable [GPUS=4] [FRESH=1] [DRY=1] ARGS="seed=1"
+	$(BIN)/python scripts/train.py $(FLAGS) experiment=$(EXP) $(PLACE) $(ARGS)
+
+resume: setup ## Go on with a run: make resume RUN=logs/quickstart/seed0-1a2b3c4d [FORCE=1 ARGS="train.epochs=50"]
+	$(BIN)/python scripts/train.py --resume $(RUN) $(FLAGS) $(PLACE) $(ARGS)
+
+evaluate: setup ## Test a run again: make evaluate RUN=logs/quickstart/seed0-1a2b3c4d [DATA=mnist] ARGS="group.elements=[16]"
+	$(BIN)/python scripts/evaluate.py $(RUN) $(if $(DATA),dataset=$(DATA)) $(ARGS)
+
+runs: setup ## List all runs: make runs [EXP=se2_separable] [ARGS="--status complete"]
+	$(BIN)/python scripts/runs.py $(if $(filter command line,$(origin EXP)),--experiment $(EXP)) $(ARGS)
+
+compare: setup ## Mean and deviation over seeds: make compare EXP=se2_separable METRIC=test/acc
+	$(BIN)/python scripts/compare.py --metric $(METRIC) $(if $(filter command line,$(origin EXP)),--experiment $(EXP)) $(ARGS)
+
+doctor: setup ## Look at versions, GPUs, disk and folders
+	$(BIN)/python scripts/doctor.py $(ARGS)
+
+data: setup ## Download, verify and describe a data set: make data DATA=cifar10
+	$(BIN)/python scripts/data.py $(if $(DATA),dataset=$(DATA)) $(ARGS)
+
+show: setup ## Draw samples before and after augmentation: make show DATA=cifar10 ARGS="augment=crop_flip"
+	$(BIN)/python scripts/show.py $(if $(DATA),dataset=$(DATA)) $(if $(filter command line,$(origin EXP)),experiment=$(EXP)) $(ARGS)
 
 test: setup ## Run all tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-resume: setup ## Kill a run over and over, and compare what it comes to: docs/reliability.md
+	$(BIN)/python tests/kills.py $(ARGS)
 
 lint: setup ## Check style and formatting
 	$(BIN)/ruff check .
@@ -39,3 +71,6 @@ tensorboard: setup ## Show runs at http://localhost:6006: make tensorboard [EXP=
 
 bench: setup ## Measure every implementation and group beside a textbook path: docs/benchmarks.md
 	$(BIN)/python scripts/benchmark.py $(ARGS)
+
+benchdata: setup ## Measure whole-batch augmentation beside per-sample pipelines
+	$(BIN)/python scripts/benchmark_data.py $(ARGS)

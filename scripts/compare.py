@@ -1,0 +1,115 @@
+"""Compare runs over seeds: python scripts/compare.py [--metric test/acc] [--experiment NAME ...] [--output FOLDER]."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+from rich.table import Table
+
+from src.data.files import replacing
+from src.training.commands import fail
+from src.training.instantiate import ConfigError
+from src.training.registry import Group, Run, compare, excluded, select
+
+UNBROKEN = 160
+"""Columns where the output is no terminal, so that every group is on a line."""
+COLUMNS = ("experiment", "differs in", "n", "mean", "std", "min", "max", "seeds")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a table, a group of runs on each line, and write it to two files; errors of the user's are a line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("overrides", nargs="*", metavar="paths.logs=FOLDER", help="where runs are; logs unless given")
+    parser.add_argument("--metric", default="test/acc", metavar="NAME", help="of metrics.json; test/acc unless given")
+    parser.add_argument("--experiment", nargs="+", default=[], metavar="NAME", help="only runs of these")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="of the two files; paths.logs unless given")
+    options = parser.parse_intermixed_args(arguments)
+    try:
+        selection = select([*options.overrides, *options.experiment], "compare")
+        found, output = selection.chosen, options.output or selection.logs
+        groups = compare(found, options.metric)
+        remarks = list(notes(groups, excluded(found, options.metric)))
+        files = {"compare.csv": as_csv(groups), "compare.md": as_markdown(groups, options.metric, remarks)}
+        for name, content in files.items():
+            with replacing(output / name) as file:
+                file.write(content.encode())
+    except (ConfigError, OSError) as error:
+        fail(error)
+    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else UNBROKEN)
+    console.print(table(groups, options.metric))
+    for line in (*remarks, f"written to {' and '.join(str(output / name) for name in files)}"):
+        console.print(line, soft_wrap=True)
+
+
+def table(groups: Sequence[Group], metric: str) -> Table:
+    """A group on each line."""
+    result = Table(title=metric)
+    for name in COLUMNS:
+        result.add_column(name, justify="right" if name in COLUMNS[2:7] else "left", overflow="fold")
+    for group in groups:
+        result.add_row(*row(group))
+    return result
+
+
+def row(group: Group) -> list[str]:
+    """What is said of a group, in the order of `COLUMNS`."""
+    std = "-" if group.std is None else number(group.std)
+    numbers = [number(group.mean), std, number(min(group.values)), number(max(group.values))]
+    seeds = ", ".join(map(str, group.seeds))
+    return [group.experiment, group.label or "-", str(len(group.runs)), *numbers, seeds]
+
+
+def number(value: float) -> str:
+    """To four places, or whole where it is."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
+
+
+def notes(groups: Iterable[Group], left_out: Sequence[tuple[Run, str]]) -> Iterable[str]:
+    """What is to be known beside the numbers."""
+    for group in groups:
+        for run in group.repeated:
+            yield f"counted once: {run.folder} has seed {run.seed} as a newer run of the same configuration"
+        if len(group.data) > 1:
+            name = f"{group.experiment} {group.label}".strip()
+            yield f"not the same data: runs of {name} have the splits {', '.join(group.data)}"
+    if left_out:
+        yield f"not counted, {len(left_out)} of the runs:"
+        yield from (f"  {run.folder}: {why}" for run, why in left_out)
+
+
+def as_csv(groups: Iterable[Group]) -> str:
+    """With all digits; the deviation of one seed is left empty."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["experiment", "differs", "metric", "n", "mean", "std", "min", "max", "seeds", "values", "runs"])
+    for group in groups:
+        statistics = [group.mean, "" if group.std is None else group.std, min(group.values), max(group.values)]
+        columns = (group.seeds, group.values, (run.folder for run in group.runs))
+        lists = [" ".join(map(str, column)) for column in columns]
+        writer.writerow([group.experiment, group.label, group.metric, len(group.runs), *statistics, *lists])
+    return file.getvalue()
+
+
+def as_markdown(groups: Iterable[Group], metric: str, remarks: Iterable[str]) -> str:
+    """A table to be put into a text."""
+    justify = ("---:" if name in COLUMNS[2:7] else "---" for name in COLUMNS)
+    rows = [COLUMNS, justify, *(row(group) for group in groups)]
+    lines = [" | ".join(cell.replace("|", r"\|") for cell in cells) for cells in rows]
+    return (
+        "\n".join(
+            [f"`{metric}`", "", *(f"| {line} |" for line in lines), "", *(f"- {remark.strip()}" for remark in remarks)]
+        ).rstrip()
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

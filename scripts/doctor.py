@@ -1,0 +1,62 @@
+"""Say whether this machine can train, and what to do if not: python scripts/doctor.py [paths.logs=FOLDER]."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+UNBROKEN = 160
+"""Columns where the output is no terminal, so that most checks are on a line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a table with a line for each check.
+
+    Returns:
+        1 if there is a problem, otherwise 0.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("overrides", nargs="*", metavar="paths.KEY=FOLDER", help="as in training")
+    overrides = parser.parse_args(arguments).overrides
+    for override in overrides:
+        if not override.startswith("paths."):
+            sys.exit(f"error: `doctor` takes paths.KEY=FOLDER, but got {override!r}; leave it out.")
+    try:
+        from rich.console import Console
+
+        doctor = load()
+    except ImportError as error:
+        sys.exit(f"error: {error.name} must be installed, but is not; type make setup.")
+    # What they warn of is among what is looked at.
+    warnings.simplefilter("ignore")
+    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else UNBROKEN)
+    checks = list(doctor.examine(doctor.all_checks(overrides)))
+    console.print(doctor.table(checks))
+    problems, others = (sum(check.state == state for check in checks) for state in ("problem", "warning"))
+    console.print(f"{len(checks)} checks: {count(problems, 'problem')}, {count(others, 'warning')}.")
+    return 1 if problems else 0
+
+
+def load() -> ModuleType:
+    """The checks, without the package around them, which cannot be imported where torch or Lightning is broken."""
+    spec = spec_from_file_location("doctor", ROOT / "src" / "training" / "doctor.py")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def count(n: int, noun: str) -> str:
+    """A number of things."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+"""A key that nothing reads is refused by its full name, before anything is built."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch.utils.tensorboard import SummaryWriter
+
+from src.data import Mnist, MnistRotOfficial, mnist_rot
+from src.training import ConfigError
+from src.training.recipe import CONFIGS, compose_config, plain
+from src.training.signatures import KEPT, accepted_by, check_keys, locate
+
+RECIPES = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_pass(name: str) -> None:
+    cfg = compose_config([f"experiment={name}"])
+    before = str(cfg)
+    check_keys(cfg)
+    assert str(cfg) == before, "checking changes nothing"
+
+
+@cache
+def composed(*choices: str) -> DictConfig:
+    """The configuration of some choices."""
+    return compose_config(choices)
+
+
+def changed(overrides: str) -> DictConfig:
+    """As composing with these overrides, but faster: choices of groups first, then what is added or taken away."""
+    parts = overrides.split()
+    cfg = copy.deepcopy(composed(*(part for part in parts if part[0] not in "+~")))
+    for part in parts:
+        key, _, value = part.lstrip("+~").partition("=")
+        if part.startswith("+"):
+            OmegaConf.update(cfg, key, yaml.safe_load(value.replace(":", ": ")), force_add=True)
+        elif part.startswith("~"):
+            parent, _, last = key.rpartition(".")
+            with open_dict(cfg):
+                del OmegaConf.select(cfg, parent)[last]
+    return cfg
+
+
+SPELLING = {
+    "+net.droput=0.1": ("net.droput", "src.models.nets.CKGResNet", "net.dropout"),
+    "+net.head.hiden=8": ("net.head.hiden", "src.models.blocks.Head", "net.head.hidden"),
+    "+conv.kernel_sise=3": ("conv.kernel_sise", "src.models.GConv", "conv.kernel_size"),
+    "+kernel.hiden_size=8": ("kernel.hiden_size", "src.models.kernels.Siren", "kernel.hidden_size"),
+    "+mask.spase=null": ("mask.spase", "src.models.masks.Mask", "mask.space"),
+    "mask=smooth_disc +mask.scale.widht=1": ("mask.scale.widht", "src.models.masks.ScaleWindow", "mask.scale.width"),
+    "+optimizer.weight_dacay=0": ("optimizer.weight_dacay", "torch.optim.AdamW", "optimizer.weight_decay"),
+    "+scheduler.warmpu=1": ("scheduler.warmpu", "src.models.optimisation.Cosine", "scheduler.warmup"),
+    "+model.clases=1": ("model.clases", "src.models.classifier.Classifier", "model.classes"),
+    "+model.groups.kernel_rl=1": ("model.groups.kernel_rl", "ParameterGroups", "model.groups.kernel_lr"),
+    "+callbacks.checkpoint.moniter=x": ("callbacks.checkpoint.moniter", "", "callbacks.checkpoint.monitor"),
+    "+callbacks.progres=null": ("callbacks.progres", "", "callbacks.progress"),
+    "+callbacks.sumary.max_depth=1": ("callbacks.sumary", "", "callbacks.summary"),
+    "+logger.save_dri=x": ("logger.save_dri", "TensorBoardLogger", "logger.save_dir"),
+    "+trainer.precison=16": ("trainer.precison", "Trainer", "trainer.precision"),
+    "+augment.rotat=3": ("augment.rotat", "Augmentation", "augment.rotate"),
+    "+group.elemnts=[4]": ("group.elemnts", "", "group.elements"),
+    "group=sim2 +group.H._args_.1.max_scal=2": (
+        "group.H._args_[1].max_scal",
+        "Dilation",
+        "group.H._args_[1].max_scale",
+    ),
+    "+implementation.formla=x": ("implementation.formla", "", "implementation.formula"),
+    "+paths.log=x": ("paths.log", "", "paths.logs"),
+    "+train.epoch=3": ("train.epoch", "", "train.epochs"),
+    "+trian.epochs=3": ("trian.epochs", "", "train.epochs"),
+    "+epochs=3": ("epochs", "", "train.epochs"),
+    "+sede=3": ("sede", "", "seed"),
+    "+dataset.batch_sise=3": ("dataset.batch_sise", "ImageDataModule or src.data.Digits", "dataset.batch_size"),
+    "+dataset.rotat=true": ("dataset.rotat", "ImageDataModule or src.data.Digits", "dataset.rotate"),
+    "+dataset.reader.siz=3": ("dataset.reader.siz", "src.data.Digits", "dataset.reader.size"),
+    "+dataset.augment.rotat=3": ("dataset.augment.rotat", "Augmentation", "dataset.augment.rotate"),
+    "dataset=cifar10 +dataset.mirors=[x]": ("dataset.mirors", "src.data.Cifar10", "dataset.mirrors"),
+    "dataset=mnist_rot +dataset.sorce=official": ("dataset.sorce", "src.data.mnist_rot", "dataset.source"),
+    "dataset=mnist_rot +dataset.mirors=[x]": ("dataset.mirors", "src.data.mnist_rot", "dataset.mirrors"),
+    "dataset=h5 +dataset.in_memry=true": ("dataset.in_memry", "src.data.H5", "dataset.in_memory"),
+    "dataset=h5 +dataset.imagse=x": ("dataset.imagse", "src.data.H5", "dataset.images"),
+    "dataset=npz +dataset.lables=x": ("dataset.lables", "src.data.Npz", "dataset.labels"),
+    "dataset=images +dataset.foldz=3": ("dataset.foldz", "src.data.ImageFolder", "dataset.folds"),
+}
+
+
+@pytest.mark.parametrize("overrides", SPELLING)
+def test_misspelled_keys_are_refused(overrides: str) -> None:
+    key, owner, hint = SPELLING[overrides]
+    with pytest.raises(ConfigError) as error:
+        check_keys(changed(overrides))
+    message = str(error.value)
+    assert message.startswith(f"`{key}` is not ")
+    assert f"{owner}. " in message
+    assert repr(hint) in message.partition("Did you mean")[2]
+
+
+def test_every_group_of_the_configuration_is_among_them() -> None:
+    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()} - {"experiment"}
+    assert groups <= {key.split(".")[0] for key, *_ in SPELLING.values()}
+
+
+OTHERS = {
+    "+dataset.path=x": "`dataset.path` is not an argument of src.data.ImageDataModule or src.data.Digits. There are: ",
+    "dataset=npz +dataset.in_memory=true": "`dataset.in_memory` is not an argument of .*Npz",
+    "+group.max_scale=2": "`group.max_scale` is not .* There are: group.H, group.elements, group.sampling.",
+    "+group.H.foo=2": "`group.H.foo` is not an argument of src.groups.SO2; leave it out",
+    "+trainer.max_epochs=3": "`trainer.max_epochs` is given by `train.epochs`",
+    "~net.conv": "`net.conv` must be given, as src.models.nets.CKGResNet requires it; add .net.conv=",
+    "~optimizer._partial_": "`optimizer.params` must be given, .* or .optimizer._partial_=true",
+    "dataset=cifar10 ~dataset.path": "`dataset.path` must be given, as .*ImageDataModule or src.data.Cifar10 requires",
+    "+callbacks.stop={_target_:lightning.pytorch.callbacks.EarlyStopping}": "`callbacks.stop.monitor` must be given",
+}
+
+
+@pytest.mark.parametrize("overrides", OTHERS)
+def test_superfluous_and_missing_keys_are_named(overrides: str) -> None:
+    with pytest.raises(ConfigError, match=OTHERS[overrides]):
+        check_keys(changed(overrides))
+
+
+def test_through_the_command_line() -> None:
+    with pytest.raises(ConfigError, match=r"`net\.droput` is not .* Did you mean 'net\.dropout'"):
+        check_keys(compose_config(["+net.droput=0.1"]))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "logger=none mask=none",
+        "group=sim2 implementation=separable+2d +group.max_scale=2",
+        "+logger.flush_secs=5",
+        "+callbacks.stop={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:val/acc}",
+        "+trainer.max_steps=2",
+        "+dataset.reader.border=edge",
+        "dataset=cifar10 ~dataset.path +dataset.reader.path=x",
+        '+width=8 +net.hidden_sizes=["${width}",8]',
+        '+sizes.small=8 +net.hidden_sizes=["${sizes.small}",8]',
+        "+dataset.augment=null",
+        "+optimizer.fused=true +optimizer.betas=null",
+    ],
+)
+def test_what_is_read_passes(overrides: str) -> None:
+    check_keys(changed(overrides))
+
+
+def test_resolved_configurations_pass() -> None:
+    resolved = OmegaConf.create(plain(changed('+width=8 +net.hidden_sizes=["${width}",8]')))
+    check_keys(resolved)
+    resolved.model.net.droput = 0.1
+    with pytest.raises(ConfigError, match=r"`model\.net\.droput` is not .* Did you mean 'model\.net\.dropout'"):
+        check_keys(resolved)
+
+
+def test_a_key_is_named_where_it_is_written() -> None:
+    cfg = OmegaConf.create({"model": {"net": "${net}"}, "net": {"_target_": "src.groups.SO2", "wrong": 1}})
+    with pytest.raises(ConfigError, match=r"^`net\.wrong` is not"):
+        check_keys(cfg)
+
+
+def node(**keys: Any) -> DictConfig:
+    """A configuration of one node, in a list."""
+    return OmegaConf.create({"net": {"_target_": "torch.nn.Sequential", "_args_": [keys]}})
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.load", "src.data.files.os.system", "builtins.nothing.there"])
+def test_targets_outside_the_project_are_refused(target: str) -> None:
+    with pytest.raises(ConfigError, match="`_target_` must be one of src"):
+        check_keys(node(_target_=target))
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        ("torch.nn.Linaer", "there is no torch.nn.Linaer. Did you mean 'torch.nn.Linear'"),
+        ("src.modles.GConv", "there is no src.modles.GConv. Did you mean 'src.models'"),
+        ("src.groups.SO2.xyzw", "there is no src.groups.SO2.xyzw"),
+    ],
+)
+def test_targets_that_are_not_there_are_refused(target: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        check_keys(node(_target_=target))
+
+
+def test_nodes_in_lists_are_checked() -> None:
+    check_keys(node(_target_="torch.nn.Linear", in_features=1, out_features=1))
+    check_keys(node(_target_="torch.nn.Linear", _args_=[1, 1]))
+    check_keys(node(_target_="torch.nn.Linear", _partial_=True))
+    with pytest.raises(ConfigError, match=r"`net\._args_\[0\]\.out_features` must be given"):
+        check_keys(node(_target_="torch.nn.Linear", in_features=1))
+    with pytest.raises(ConfigError, match=r"`net\._args_\[0\]\.in_features` is not an argument"):
+        check_keys(node(_target_="torch.nn.Linear", _args_=[1, 1], in_features=1))
+    with pytest.raises(ConfigError, match=r"`net\._args_\[0\]\.biass` is not .* Did you mean 'net\._args_\[0\]\.bias'"):
+        check_keys(node(_target_="torch.nn.Linear", in_features=1, out_features=1, biass=True))
+
+
+def test_functions_accept_what_one_of_their_branches_accepts() -> None:
+    accepted = accepted_by(mnist_rot, {})
+    assert not accepted.anything
+    assert {"source", "path", "cache", "mirrors", "files", "rotate", "folds"} <= accepted.names
+    assert accepted_by(Mnist, {}).names == accepted_by(MnistRotOfficial, {}).names == accepted.names - {"source"}
+    assert accepted_by(Mnist, {}).required == {"path", "cache"}
+
+
+def test_what_the_logger_hands_on_is_what_its_writer_takes() -> None:
+    assert KEPT[TensorBoardLogger] == inspect.signature(SummaryWriter).parameters.keys() - {"log_dir"}
+
+
+class Base:
+    def __init__(self, a: int, b: int = 0) -> None: ...
+
+
+class Follows(Base):
+    def __init__(self, c: int, **options: Any) -> None:
+        super().__init__(b=c, **options)
+
+
+class Twice(Follows):
+    def __init__(self, d: int = 0, **options: Any) -> None:
+        super().__init__(d, **options)
+
+
+class Inherits(Twice): ...
+
+
+class Nothing: ...
+
+
+def keeps(e: int, **options: Any) -> Mapping[str, Any]:
+    return options
+
+
+def pops(**options: Any) -> Base:
+    options.pop("anything")
+    return Base(**options)
+
+
+def reads(**options: Any) -> Base:
+    return Base(**options) if options.get("a") else Base(**options | {"a": 1})
+
+
+def calls(make: Callable[..., Any], **options: Any) -> Any:
+    return make(b=1, **options)
+
+
+def endless(**options: Any) -> Any:
+    return endless(**options)
+
+
+def local(**options: Any) -> Any:
+    make = Base
+    return make(**options)
+
+
+@pytest.mark.parametrize(
+    ("target", "names", "required"),
+    [
+        (Base, "ab", "a"),
+        (Follows, "ac", "ac"),
+        (Twice, "ad", "a"),
+        (Inherits, "ad", "a"),
+        (Nothing, "", ""),
+        (reads, "ab", ""),
+        (dict, None, ""),
+        (keeps, None, "e"),
+        (pops, None, ""),
+        (calls, None, "make"),
+        (endless, None, ""),
+        (local, None, ""),
+    ],
+)
+def test_options_are_followed(target: Any, names: str | None, required: str) -> None:
+    accepted = accepted_by(target, {})
+    assert accepted.anything is (names is None)
+    assert names is None or accepted.names == set(names)
+    assert accepted.required == ({required} if required in ("make", "e") else set(required))
+
+
+def test_options_are_followed_to_an_argument() -> None:
+    make = {"_target_": "src.data.Mnist", "_partial_": True, "path": "x"}
+    accepted = accepted_by(calls, {"make": make})
+    assert accepted.names == accepted_by(locate("src.data.Mnist"), {}).names | {"make"} - {"b"}
+    assert accepted.required == {"make", "cache"}
+    assert accepted.by == ("src.data.Mnist",)
+    assert accepted_by(calls, {"make": make | {"_partial_": False}}).anything, "an object is called, not its class"
