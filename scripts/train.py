@@ -11,10 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import hydra
 from omegaconf import DictConfig
 
+from src.callbacks import Interrupted
 from src.training.commands import fail
 from src.training.instantiate import ConfigError
 from src.training.plan import describe
-from src.training.process import die_with_parent, keep_freed_memory, quiet
+from src.training.process import die_with_parent, keep_freed_memory, quiet, rank
 from src.training.recipe import compose_config, of_run
 from src.training.run import Request, train
 
@@ -38,6 +39,10 @@ def main() -> None:
         describe(cfg, request) if arguments.dry_run else train(cfg, request)
     except ConfigError as error:
         fail(error)
+    except Interrupted:
+        # The first process ends with its own code; if another's told of a failure, it would be killed for that.
+        if rank() == 0:
+            raise
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:

@@ -108,6 +108,8 @@ def work(
 
     quiet()
     sys.stdout = sys.stderr = (Path(logs).parent / f"out-{rank}.txt").open("a")
+    for number in (1, 2):  # of processes that this one starts
+        os.dup2(sys.stdout.fileno(), number)
     torch.set_num_threads(1)
     if ranks > 1:
         place = {
