@@ -11,7 +11,7 @@ PORT ?= 6006
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume evaluate runs compare doctor data show test test-resume lint format tensorboard bench benchdata
+.PHONY: help setup train resume evaluate runs compare doctor data show test test-resume lint format tensorboard bench bench-data
 
 FLAGS = $(if $(FRESH),--fresh) $(if $(FORCE),--force) $(if $(DRY),--dry-run)
 PLACE = $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.num_nodes=$(NODES))
@@ -72,5 +72,5 @@ tensorboard: setup ## Show runs at http://localhost:6006: make tensorboard [EXP=
 bench: setup ## Measure every implementation and group beside a textbook path: docs/benchmarks.md
 	$(BIN)/python scripts/benchmark.py $(ARGS)
 
-benchdata: setup ## Measure whole-batch augmentation beside per-sample pipelines
+bench-data: setup ## Measure whole-batch augmentation beside per-sample pipelines
 	$(BIN)/python scripts/benchmark_data.py $(ARGS)

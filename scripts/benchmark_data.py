@@ -9,7 +9,7 @@ The three draw from the same noise images, with the same parameters for a sample
   near.
 
 The pipelines take turns; figures are medians. Those that go sample by sample run with no worker and with two, who stay
-from epoch to epoch, and the better of the two counts; their parameters are drawn beforehand and cost them nothing.
+from epoch to epoch, and the better of the two counts; their random numbers are drawn beforehand and cost them nothing.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from scripts.benchmark import hardware
 from src.data import Augmentation, Split, Statistics
-from src.data.augment import Parameters
+from src.data.augment import COLUMNS, Parameters
 from src.data.loader import Batches, ImageBatches, Loader
+from src.data.tables import uniform_table
 from src.training.checkpoints import write_text
 from src.training.process import keep_freed_memory
 
@@ -60,19 +61,18 @@ class Samples(Dataset[Sample]):
 
     def __init__(self, batches: ImageBatches) -> None:
         self.images, self.labels, _ = batches.split
-        self.augmentation, self.mean, self.std = batches.augmentation, batches.mean, batches.std
-        self.parameters = batches.augmentation.table(len(batches), self.images.shape[-2:], SEED, 0)
+        self.augmentation, self.mean, self.std = batches.augmentation, batches.mean, 1 / (255 * batches.scale)
+        self.size = self.images.shape[-2:]
+        self.uniform = uniform_table(len(batches), "augment", SEED, 0, columns=len(COLUMNS))
+        self.parameters = self.augmentation.parameters(self.uniform, self.size)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Sample:
         image = self.images[index].to(torch.float32) / 255
-        own = self._own(slice(index, index + 1))
+        own = self.augmentation.parameters(self.uniform[index : index + 1], self.size)
         return (self.augmentation(image[None], own, self.mean)[0] - self.mean) / self.std, self.labels[index]
-
-    def _own(self, rows: int | slice) -> Parameters:
-        return Parameters(*(None if values is None else values[rows] for values in self.parameters))
 
 
 class PillowSamples(Samples):
@@ -86,7 +86,7 @@ class PillowSamples(Samples):
     def __getitem__(self, index: int) -> Sample:
         array = self.arrays[index]
         picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-        own = self._own(index)
+        own = Parameters(*(None if values is None else values[index] for values in self.parameters))
         picture = self._window(self._affine(picture, own), own)
         if own.holes is not None:
             y, x = (own.holes - self.augmentation.cutout // 2).tolist()

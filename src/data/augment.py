@@ -36,7 +36,7 @@ class Parameters(NamedTuple):
 
     def at(self, rows: Tensor, device: torch.device) -> Parameters:
         """Those of some of the images, on the device of theirs."""
-        return Parameters(*(None if values is None else values[rows].to(device) for values in self))
+        return Parameters(*(None if values is None else values.index_select(0, rows).to(device) for values in self))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,10 @@ class Augmentation:
 
     def table(self, n: int, size: Sequence[int], *key: str | int) -> Parameters:
         """Draw the parameters of n images of `size` (y, x): a pure function of the key, for instance (seed, epoch)."""
-        uniform = uniform_table(n, "augment", *key, columns=len(COLUMNS))
+        return self.parameters(uniform_table(n, "augment", *key, columns=len(COLUMNS)), size)
+
+    def parameters(self, uniform: Tensor, size: Sequence[int]) -> Parameters:
+        """What numbers in [0, 1), (n, 8), mean for n images of `size` (y, x)."""
         turn, magnify, flips, shifts, holes = uniform.split([1, 1, 2, 2, 2], dim=1)
         sides = torch.tensor(tuple(size))
         return Parameters(
@@ -103,16 +106,16 @@ class Augmentation:
         """Apply parameters to images.
 
         Args:
-            images: (n, c, y, x), floating point, not yet normalised, so that black is zero.
+            images: (n, c, y, x), uint8 or floating point, not yet normalised, so that black is zero.
             parameters: of these n images, on their device.
-            mean: (c, 1, 1), the colour of what is cut out.
+            mean: (c, 1, 1), the colour of what is cut out, on the scale of the images.
 
         Returns:
-            (n, c, y, x).
+            (n, c, y, x), new; floating point where something was interpolated or cut out.
         """
         matrices, shifts, mirrored, holes = parameters
         if matrices is not None:
-            images = warp(images, matrices, self.mode, self.border)
+            images = warp(images if images.is_floating_point() else images.float(), matrices, self.mode, self.border)
         if shifts is not None or mirrored is not None:
             corners = mirrored.new_zeros(len(images), 2, dtype=torch.int64) if shifts is None else shifts
             images = window(images, corners, border=self.border, mirrored=mirrored)
@@ -129,8 +132,10 @@ def cut(images: Tensor, holes: Tensor, side: int, colour: Tensor) -> Tensor:
     near = []
     for axis, pixels in enumerate(images.shape[-2:]):
         offset = torch.arange(pixels, device=images.device) - (holes[:, axis, None] - side // 2)
-        near.append((offset >= 0) & (offset < side))
-    return torch.where((near[0][:, :, None] & near[1][:, None])[:, None], colour, images)
+        near.append(((offset >= 0) & (offset < side)).to(colour.dtype))
+    hole = (near[0][:, :, None] * near[1][:, None])[:, None]
+    # Of zeros and ones, so exact; twice as fast as a choice by a mask.
+    return (images * (1 - hole)).add_(hole * colour)
 
 
 def _number(value: object) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from src.data.augment import Augmentation
+from src.data.augment import Augmentation, Parameters
 from src.data.sources import Split, Statistics
 from src.data.tables import generator
 
@@ -42,7 +42,9 @@ class ImageBatches(Dataset[Cut]):
         self.split = split
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
-        self.mean, self.std = (value[:, None, None] for value in statistics)
+        self.mean, std = (value[:, None, None] for value in statistics)
+        self.scale, self.shift = 1 / (255 * std), -self.mean / std
+        self._drawn: tuple[int, Parameters] | None = None
 
     def __len__(self) -> int:
         return len(self.split.labels)
@@ -54,12 +56,19 @@ class ImageBatches(Dataset[Cut]):
     def finish(self, cut: Cut, device: torch.device) -> Batch:
         """Move a cut to a device, augment and normalise it there."""
         epoch, indices, images, labels = cut
-        images = images.to(device, non_blocking=True).to(torch.float32) / 255
-        mean, std = self.mean.to(device), self.std.to(device)
+        images = images.to(device, non_blocking=True)
         if self.augmentation.active:
-            table = self.augmentation.table(len(self), images.shape[-2:], self.seed, epoch)
-            images = self.augmentation(images, table.at(indices, device), mean)
-        return (images - mean) / std, labels.to(device, non_blocking=True)
+            images = self.augmentation(images, self._table(epoch).at(indices, device), 255 * self.mean.to(device))
+        # Normalised in two passes over the batch, in place: this and the augmentation are all that a batch costs.
+        normalised = images.to(torch.float32).mul_(self.scale.to(device)).add_(self.shift.to(device))
+        return normalised, labels.to(device, non_blocking=True)
+
+    def _table(self, epoch: int) -> Parameters:
+        """What happens to every sample in an epoch, drawn once."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            size = self.split.images.shape[-2:]
+            self._drawn = epoch, self.augmentation.table(len(self), size, self.seed, epoch)
+        return self._drawn[1]
 
     def to(self, device: torch.device) -> ImageBatches:
         """The same with the images held on a device."""
@@ -155,7 +164,7 @@ class Loader(DataLoader[Batch]):
         self.device = torch.device(device)
         defaults = {
             "batch_size": None,
-            "pin_memory": self.device.type == "cuda" and dataset.split.labels.device.type == "cpu",
+            "pin_memory": self.device.type == "cuda" and num_workers > 0,
             "persistent_workers": num_workers > 0,
             # Its own, because a DataLoader draws a seed for its workers even if it has none.
             "generator": torch.Generator().manual_seed(0),
@@ -167,7 +176,9 @@ class Loader(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         self.done = self.batches.skip
-        for cut in super().__iter__():
+        # Without workers there is nothing for a DataLoader to do but to take its time.
+        cuts = super().__iter__() if self.num_workers else map(self.dataset.__getitem__, self.sampler)
+        for cut in cuts:
             self.done += 1
             yield self.dataset.finish(cut, self.device)
 

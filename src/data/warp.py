@@ -47,13 +47,16 @@ def warp(
     _check(images, matrices, mode)
     check_border(border)
     y, x = images.shape[-2:] if size is None else size
-    half = torch.tensor([images.shape[-2] - 1, images.shape[-1] - 1], dtype=torch.float64, device=images.device) / 2
-    inverse = torch.linalg.inv(_snap(matrices.to(images.device, torch.float64))) / half[:, None]
+    half = torch.tensor([images.shape[-1] - 1, images.shape[-2] - 1], dtype=torch.float64, device=images.device) / 2
+    # As grid_sample wants it, x before y.
+    inverse = _inverse(_snap(matrices.to(images.device, torch.float64))).flip(1) / half[:, None]
     # Sums of products and no matrix product: those round differently for different numbers of images. What is left to
     # do for every pixel is one sum, in the precision of the images.
-    down = (inverse[:, None, :, 0] * _centred(y, images.device)[:, None]).to(images.dtype)
-    right = (inverse[:, None, :, 1] * _centred(x, images.device)[:, None]).to(images.dtype)
-    grid = down.flip(-1)[:, :, None] + right.flip(-1)[:, None]
+    down = (inverse[:, :, :1] * _centred(y, images.device)).to(images.dtype)
+    right = (inverse[:, :, 1:] * _centred(x, images.device)).to(images.dtype)
+    # Two planes, because sums along rows are fast, and rows of pairs are not; bicubic sampling is slow on planes.
+    grid = (down[:, :, :, None] + right[:, :, None]).movedim(1, -1)
+    grid = grid.contiguous() if mode == "bicubic" else grid
     return functional.grid_sample(images, grid, mode=mode, padding_mode=PADDING[border], align_corners=True)
 
 
@@ -93,20 +96,17 @@ def window(
     check_border(border)
     n, c = images.shape[:2]
     sizes = images.shape[-2:] if size is None else size
-    indices, outside = [], []
+    if border == "zeros":  # outside is the black row and column that come last
+        images = functional.pad(images, (0, 1, 0, 1))
+    indices = []
     for axis in (0, 1):
         sites = torch.arange(sizes[axis], device=images.device).expand(n, -1)
         if mirrored is not None:
             sites = torch.where(mirrored[:, axis, None], sizes[axis] - 1 - sites, sites)
-        sites = sites + corners[:, axis, None]
-        indices.append(_inside(sites, images.shape[2 + axis], border))
-        outside.append((sites < 0) | (sites >= images.shape[2 + axis]))
+        indices.append(_inside(sites + corners[:, axis, None], images.shape[2 + axis], border))
     rows, columns = indices
     pixels = (rows[:, :, None] * images.shape[-1] + columns[:, None]).flatten(1)
-    result = images.flatten(2).gather(2, pixels[:, None].expand(-1, c, -1)).unflatten(2, tuple(sizes))
-    if border == "zeros":
-        result = result.masked_fill((outside[0][:, :, None] | outside[1][:, None])[:, None], 0)
-    return result
+    return images.flatten(2).gather(2, pixels[:, None].expand(-1, c, -1)).unflatten(2, tuple(sizes))
 
 
 def check_border(border: str) -> None:
@@ -116,7 +116,9 @@ def check_border(border: str) -> None:
 
 
 def _inside(sites: Tensor, n: int, border: Border) -> Tensor:
-    """Where a pixel outside takes its value from; for zeros any place will do."""
+    """Where a pixel outside takes its value from; for zeros from the last of n."""
+    if border == "zeros":
+        return torch.where((sites < 0) | (sites >= n), n - 1, sites)
     if border == "reflect" and n > 1:
         sites = sites.remainder(2 * n - 2)
         return torch.minimum(sites, 2 * n - 2 - sites)
@@ -132,6 +134,13 @@ def _snap(matrices: Tensor) -> Tensor:
     """Integers where an entry nearly is one: cos(pi / 2) is not zero in floating point, but lattices need it to be."""
     integers = matrices.round()
     return torch.where((matrices - integers).abs() < 1e-6, integers, matrices)
+
+
+def _inverse(matrices: Tensor) -> Tensor:
+    """Of 2 x 2 matrices, a fraction of the time of a general one."""
+    (a, b), (c, d) = (row.unbind(-1) for row in matrices.unbind(-2))
+    adjugate = torch.stack([d, -b, -c, a], dim=-1).unflatten(-1, (2, 2))
+    return adjugate / (a * d - b * c)[..., None, None]
 
 
 def _check(images: Tensor, matrices: Tensor, mode: str) -> None:
