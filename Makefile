@@ -32,9 +32,11 @@ train: setup ## Train a recipe, or go on with it: make train EXP=se2_separable [
 	$(BIN)/python scripts/train.py $(FLAGS) experiment=$(EXP) $(PLACE) $(ARGS)
 
 resume: setup ## Go on with a run: make resume RUN=logs/quickstart/seed0-1a2b3c4d [FORCE=1 ARGS="train.epochs=50"]
+	@$(if $(RUN),:,echo "error: RUN must be the folder of a run; make runs lists them" >&2; exit 1)
 	$(BIN)/python scripts/train.py --resume $(RUN) $(FLAGS) $(PLACE) $(ARGS)
 
 evaluate: setup ## Test a run again: make evaluate RUN=logs/quickstart/seed0-1a2b3c4d [DATA=mnist] ARGS="group.elements=[16]"
+	@$(if $(RUN),:,echo "error: RUN must be the folder of a run; make runs lists them" >&2; exit 1)
 	$(BIN)/python scripts/evaluate.py $(RUN) $(if $(DATA),dataset=$(DATA)) $(ARGS)
 
 runs: setup ## List all runs: make runs [EXP=se2_separable] [ARGS="--status complete"]

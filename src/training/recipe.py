@@ -130,7 +130,8 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
             return compose("train", overrides=list(overrides))
     except MissingConfigException as error:
         group, _, got = (error.missing_cfg_file or "").rpartition("/")
-        raise ConfigError(f"`{group}` has no {got!r}. {nearest(got, error.options or [])}") from error
+        choices = [name for name in error.options or [] if not name.startswith("_")]  # those are parts of others
+        raise ConfigError(f"`{group}` has no {got!r}. {nearest(got, choices)}") from error
     except OverrideParseException as error:
         raise ConfigError(
             f"{error.override!r} is not an override key=value; in a shell, a value with spaces or commas needs two "
@@ -138,6 +139,8 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         ) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides)) from error
+    except ValueError as error:  # Hydra's own, for instance where a group is set to null
+        raise ConfigError(f"{' '.join(overrides)} cannot be composed: {error}") from error
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
