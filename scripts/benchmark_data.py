@@ -61,7 +61,7 @@ class Samples(Dataset[Sample]):
 
     def __init__(self, batches: ImageBatches) -> None:
         self.images, self.labels, _ = batches.split
-        self.augmentation, self.mean, self.std = batches.augmentation, batches.mean, 1 / (255 * batches.scale)
+        self.augmentation, self.mean, self.std = batches.augmentation, batches.mean, batches.std
         self.size = self.images.shape[-2:]
         self.uniform = uniform_table(len(batches), "augment", SEED, 0, columns=len(COLUMNS))
         self.parameters = self.augmentation.parameters(self.uniform, self.size)

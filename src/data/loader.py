@@ -42,8 +42,8 @@ class ImageBatches(Dataset[Cut]):
         self.split = split
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
-        self.mean, std = (value[:, None, None] for value in statistics)
-        self.scale, self.shift = 1 / (255 * std), -self.mean / std
+        self.mean, self.std = (value[:, None, None] for value in statistics)
+        self.scale, self.shift = 1 / (255 * self.std), -self.mean / self.std
         self._drawn: tuple[int, Parameters] | None = None
 
     def __len__(self) -> int:
