@@ -35,7 +35,7 @@ resume: setup ## Go on with a run: make resume RUN=logs/quickstart/seed0-1a2b3c4
 	@$(if $(RUN),:,echo "error: RUN must be the folder of a run; make runs lists them" >&2; exit 1)
 	$(BIN)/python scripts/train.py --resume $(RUN) $(FLAGS) $(PLACE) $(ARGS)
 
-evaluate: setup ## Test a run again: make evaluate RUN=logs/quickstart/seed0-1a2b3c4d [DATA=mnist] ARGS="group.elements=[16]"
+evaluate: setup ## Test a run again: make evaluate RUN=logs/quickstart/seed0-1a2b3c4d [DATA=mnist] ARGS="dataset.rotate=false"
 	@$(if $(RUN),:,echo "error: RUN must be the folder of a run; make runs lists them" >&2; exit 1)
 	$(BIN)/python scripts/evaluate.py $(RUN) $(if $(DATA),dataset=$(DATA)) $(ARGS)
 
