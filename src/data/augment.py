@@ -15,6 +15,7 @@ from typing import NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from src.data.draw import is_number, is_range
 from src.data.tables import uniform_table
 from src.data.warp import Border, Mode, check_border, warp, window
 from src.groups import SO2, Dilation
@@ -72,9 +73,9 @@ class Augmentation:
         check_border(self.border)
         if self.mode not in get_args(Mode):
             raise ValueError(f"`augment.mode` must be 'bilinear' or 'bicubic', but got {self.mode!r}.")
-        if not _number(self.rotate) or not 0 <= self.rotate <= 180:
+        if not is_number(self.rotate) or not 0 <= self.rotate <= 180:
             raise ValueError(f"`augment.rotate` must be degrees each way, from 0 to 180, but got {self.rotate!r}.")
-        if self.scale is not None and not _interval(self.scale):
+        if self.scale is not None and not is_range(self.scale):
             raise ValueError(f"`augment.scale` must be null or [low, high] with 0 < low <= high, but got {self.scale}.")
         for name in ("crop", "cutout"):
             if type(value := getattr(self, name)) is not int or value < 0:
@@ -136,13 +137,3 @@ def cut(images: Tensor, holes: Tensor, side: int, colour: Tensor) -> Tensor:
     hole = (near[0][:, :, None] * near[1][:, None])[:, None]
     # Of zeros and ones, so exact; twice as fast as a choice by a mask.
     return (images * (1 - hole)).add_(hole * colour)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _interval(value: object) -> bool:
-    if not isinstance(value, Sequence) or len(value) != 2 or not all(map(_number, value)):
-        return False
-    return 0 < value[0] <= value[1]

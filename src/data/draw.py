@@ -123,7 +123,7 @@ def shares(counts: Sequence[float]) -> tuple[float, ...]:
         ValueError: if they are anything else, or negative.
     """
     given = counts if isinstance(counts, Sequence) and not isinstance(counts, str) else ()
-    if not given or not all(isinstance(n, int | float) and not isinstance(n, bool) and n >= 0 for n in given):
+    if not given or not all(is_number(n) and n >= 0 for n in given):
         raise ValueError(
             "`counts` must be numbers of images, or fractions, such as [45000, 5000] or [0.8, 0.1, 0.1], but got "
             f"{counts}."
@@ -166,7 +166,7 @@ def scalings(
         ValueError: for another key than a split's, or anything but a range of positive numbers.
     """
     given = by_split(scale)
-    if given is None or not all(value is None or _positive_range(value) for value in given.values()):
+    if given is None or not all(value is None or is_range(value) for value in given.values()):
         raise ValueError(
             "`scale` must be null or [low, high] with 0 < low <= high, or map train, val and test to that, but got "
             f"{scale}."
@@ -185,7 +185,13 @@ def and_(names: Iterable[str]) -> str:
     return " and ".join(names)
 
 
-def _positive_range(value: Any) -> bool:
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+def is_number(value: Any) -> bool:
+    """Whole or not; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_range(value: Any) -> bool:
+    """Whether it is [low, high] of positive numbers."""
+    if not isinstance(value, Sequence) or len(value) != 2 or not all(map(is_number, value)):
         return False
-    return all(isinstance(n, int | float) and not isinstance(n, bool) for n in value) and 0 < value[0] <= value[1]
+    return 0 < value[0] <= value[1]

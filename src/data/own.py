@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -188,17 +189,17 @@ class Arrays(Source):
         self.recommended = COUNTS[tuple(self.keys)[1:]]
         super().__init__(**drawing)
 
+    @abstractmethod
     def available(self) -> list[str]:
         """The keys of the file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inspect(self, images: str, labels: str) -> tuple[Sequence[int], Tensor]:
         """The shape (n, c, y, x) of the images, and the labels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, images: str, labels: str) -> Pool:
         """The images and labels of a pair of keys."""
-        raise NotImplementedError
 
     def about(self) -> dict[str, Any]:
         stamp = self.path.stat()
@@ -255,11 +256,6 @@ class H5(Arrays):
     def __init__(self, *, in_memory: bool = True, **options: Any) -> None:
         self.in_memory = in_memory
         super().__init__(**options)
-
-    @property
-    def file(self) -> Path | None:
-        """Images that are read when they are needed are brought to another size then, and not kept."""
-        return super().file if self.in_memory else None
 
     def available(self) -> list[str]:
         return h5_keys(self.path)

@@ -50,17 +50,13 @@ class Pcam(Published):
     native = (96, 96)
     recommended = (1.0,)
     surroundings: ClassVar[Border] = "reflect"
+    in_memory = False
 
     @property
     def unpacked(self) -> dict[str, Path]:
         """Where every original file is unpacked to, by its name."""
         folder = self.cache / f"originals-{digest({'sums': self._sums()})}"
         return {file.name: folder / file.name.removesuffix(".gz") for file in self.originals}
-
-    @property
-    def file(self) -> None:
-        """Images are kept unpacked, and brought to another size when they are read."""
-        return
 
     def pools(self) -> Pools:
         there = all(path.exists() for path in self.unpacked.values())

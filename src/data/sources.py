@@ -115,6 +115,8 @@ class Source(ABC):
     surroundings: Border = "zeros"
     """`border` if none is given: black only where the originals are black at their rims."""
     least: ClassVar[int] = 2
+    in_memory: bool = True
+    """Whether images are read at the start; if not, they are brought to a size when they are read, and not kept."""
     magnification: float = 1.0
     """From the originals to the canvas, before any `scale`."""
 
@@ -167,7 +169,8 @@ class Source(ABC):
     @property
     def file(self) -> Path | None:
         """Where generated images are kept."""
-        return self.cache / f"v{VERSION}-{self.key}.npz" if self.cache and self.generated else None
+        kept = self.cache and self.in_memory and self.generated
+        return self.cache / f"v{VERSION}-{self.key}.npz" if kept else None
 
     def splits(self) -> Splits:
         """The three parts, read or generated: the same bytes for the same arguments.

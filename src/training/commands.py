@@ -13,9 +13,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from src.data import ImageDataModule
-from src.data.fetch import DownloadError
 from src.training.instantiate import ConfigError, instantiate
-from src.training.recipe import CONFIGS, compose_config, root_cause
+from src.training.recipe import CONFIGS, compose_config, prepare, root_cause
 from src.training.signatures import check_keys
 
 
@@ -50,15 +49,13 @@ def load_data(overrides: Sequence[str]) -> Data:
         raise ConfigError(f"`dataset` must be given, as dataset=NAME. There are: {', '.join(data_sets())}.")
     if "experiment" not in given:
         overrides = ["~experiment", *overrides]
+    cfg = compose_config(overrides)
     try:
-        cfg = compose_config(overrides)
         check_keys(cfg)
         module = instantiate(cfg.dataset)
-        module.prepare_data()
     except (InstantiationException, OmegaConfBaseException) as error:
         raise ConfigError(root_cause(error)) from error
-    except (ValueError, OSError, DownloadError) as error:
-        raise ConfigError(str(error)) from error
+    prepare(module)
     return Data(chosen(overrides), cfg, module)
 
 

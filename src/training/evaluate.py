@@ -14,8 +14,7 @@ from omegaconf import OmegaConf
 from src.callbacks import ProgressBar
 from src.training.checkpoints import load_weights, read_weights, write_text
 from src.training.instantiate import ConfigError, instantiate
-from src.training.recipe import build, of_run, plain
-from src.training.run import prepare
+from src.training.recipe import build, of_run, plain, prepare
 from src.training.status import now
 
 
@@ -43,7 +42,7 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if any(override.startswith("dataset") for override in overrides):
         learned = instantiate(of_run(folder).dataset)
         recipe.datamodule.statistics = learned.source.statistics(learned.source.splits().train)
-    prepare(recipe)
+    prepare(recipe.datamodule)
     options = plain(cfg.trainer) | {"devices": 1, "num_nodes": 1, "strategy": "auto", "logger": False}
     trainer = Trainer(**options, callbacks=[ProgressBar()], enable_checkpointing=False, default_root_dir=folder)
     trainer.test(recipe.model, datamodule=recipe.datamodule, verbose=False)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.training.recipe import is_group, plain
 
@@ -93,6 +93,12 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
         for key in keys
         if before.get(key, missing) != after.get(key, missing)
     ]
+
+
+def changes(folder: Path, cfg: DictConfig) -> list[str]:
+    """What a configuration has otherwise than the run in a folder; nothing if none is there."""
+    path = folder / "config.yaml"
+    return differences(decisive(OmegaConf.load(path)), decisive(cfg)) if path.exists() else []
 
 
 def flattened(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

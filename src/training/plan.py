@@ -51,8 +51,7 @@ def outcome(cfg: DictConfig, folder: Path, force: bool) -> str:
         return "start"
     if status["status"] == "complete":
         return "print its result: it is complete"
-    before = folders.decisive(OmegaConf.load(folder / "config.yaml"))
-    if (changes := folders.differences(before, folders.decisive(cfg))) and not force:
+    if (changes := folders.changes(folder, cfg)) and not force:
         return f"be refused, because these were changed: {'; '.join(changes)}"
     return f"go on after epoch {status.get('epoch', 0)} of {cfg.train.epochs}"
 

@@ -18,6 +18,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from src.data.fetch import DownloadError
 from src.training.checkpoints import load_weights, read_weights
 from src.training.commit import commit
 from src.training.instantiate import ConfigError, instantiate
@@ -117,6 +118,18 @@ def build(cfg: DictConfig) -> Recipe:
         return Recipe(cfg, model, datamodule)
     except (InstantiationException, OmegaConfBaseException) as error:
         raise ConfigError(root_cause(error)) from error
+
+
+def prepare(datamodule: LightningDataModule) -> None:
+    """Download, generate and read the data.
+
+    Raises:
+        ConfigError: if they cannot be had.
+    """
+    try:
+        datamodule.prepare_data()
+    except (ValueError, OSError, DownloadError) as error:
+        raise ConfigError(str(error)) from error
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:

@@ -21,6 +21,7 @@ import yaml
 from src.training.folders import PLACEMENT
 from src.training.instantiate import ConfigError
 from src.training.recipe import compose_config, nearest
+from src.training.status import read_json, read_status
 
 STATUSES = ("running", "complete", "interrupted", "failed", "damaged")
 SLACK = 600
@@ -92,13 +93,13 @@ def folders(logs: Path) -> Iterator[Path]:
 
 def read(folder: Path) -> Run:
     """A run from its folder, whatever state its files are in."""
-    record = load(folder / "status.json")
+    record = read_status(folder)
     if running(record) and gone(record):
         # It may have ended, and said so, between the two looks at it.
-        record = load(folder / "status.json")
+        record = read_status(folder)
         if running(record):
             record |= {"status": "interrupted", "note": "was killed"}
-    metrics = load(folder / "metrics.json") if record.get("status") == "complete" else {}
+    metrics = read_json(folder / "metrics.json") if record.get("status") == "complete" else {}
     numbers = {key: value for key in metrics if (value := number(metrics, key)) is not None}
     seconds = number(record, "seconds")
     return Run(
@@ -115,15 +116,6 @@ def read(folder: Path) -> Run:
         data=text(record, "data"),
         metrics=numbers,
     )
-
-
-def load(path: Path) -> dict[str, Any]:
-    """The content of a file of ours; nothing if it is not there or damaged."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def running(record: Mapping[str, Any]) -> bool:

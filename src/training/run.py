@@ -24,14 +24,13 @@ from rich.table import Table
 from src.callbacks import Checkpoints, ExactState, Interruption
 from src.callbacks.checkpoints import BEST, LAST
 from src.callbacks.exact_state import rewind
-from src.data.fetch import DownloadError
 from src.models.blocks import share_statistics
 from src.training import folders
 from src.training.checkpoints import AtomicCheckpointIO, latest, load, load_weights, read_weights, write_text
 from src.training.instantiate import ConfigError, instantiate
 from src.training.process import cluster, from_first, rank, signals
-from src.training.recipe import Recipe, about, build, plain
-from src.training.status import Status, read_status, write_error
+from src.training.recipe import Recipe, about, build, plain, prepare
+from src.training.status import Status, read_json, read_status, write_error
 
 FOLDER = "RUN_FOLDER"
 """The environment variable by which the first process tells the ones it starts where the run is."""
@@ -71,7 +70,7 @@ def train(cfg: DictConfig, request: Request = Request()) -> dict[str, float]:
             tell(table(metrics, folder))
             return metrics
         recipe = build(cfg)
-        prepare(recipe)
+        prepare(recipe.datamodule)  # first, so that a missing or damaged file leaves no run behind
         with held(folder):
             changes = accept(cfg, folder, request.force)
             with kept(recipe, folder, changes) as status:
@@ -112,10 +111,8 @@ def finished(folder: Path) -> dict[str, float] | None:
     """The metrics of a run that is complete."""
     if read_status(folder).get("status") != "complete":
         return None
-    try:
-        return json.loads((folder / "metrics.json").read_text())
-    except (OSError, ValueError):
-        return None  # what it came to is found again from its checkpoint
+    # If it cannot be read, what the run came to is found again from its checkpoint.
+    return read_json(folder / "metrics.json") or None
 
 
 def accept(cfg: DictConfig, folder: Path, force: bool) -> list[str]:
@@ -127,17 +124,13 @@ def accept(cfg: DictConfig, folder: Path, force: bool) -> list[str]:
     Raises:
         ConfigError: if something was, without `force`.
     """
-    path = folder / "config.yaml"
-    changes = []
-    if path.exists():
-        before = OmegaConf.load(path)
-        changes = folders.differences(folders.decisive(before), folders.decisive(cfg))
-        if changes and not force:
-            raise ConfigError(
-                f"{folder} was begun with another configuration:\n  " + "\n  ".join(changes) + "\nGo on with it as it "
-                "was, accept the change with FORCE=1 (--force), or start a run of its own with `make train`."
-            )
-    if rank() == 0 and (changes or not path.exists()):
+    changes = folders.changes(folder, cfg)
+    if changes and not force:
+        raise ConfigError(
+            f"{folder} was begun with another configuration:\n  " + "\n  ".join(changes) + "\nGo on with it as it "
+            "was, accept the change with FORCE=1 (--force), or start a run of its own with `make train`."
+        )
+    if rank() == 0 and (changes or not (folder / "config.yaml").exists()):
         write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
         write_text(folder / "recipe.yaml", OmegaConf.to_yaml(cfg))
     return changes
@@ -164,9 +157,10 @@ def held(folder: Path) -> Iterator[None]:
             f"{folder} is being trained by {who}; wait for it, stop it, or start another run beside it with FRESH=1 "
             "(--fresh)."
         ) from error
-    with lock:
-        lock.release()  # entering counts a second time
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -292,14 +286,6 @@ def shorten(cfg: DictConfig) -> None:
 def scratch() -> Path:
     """A folder of its own for a debugging run."""
     return Path(tempfile.mkdtemp(prefix="debug-"))
-
-
-def prepare(recipe: Recipe) -> None:
-    """Read the data before a run begins, so that a missing or damaged file leaves no run behind."""
-    try:
-        recipe.datamodule.prepare_data()
-    except (ValueError, OSError, DownloadError) as error:
-        raise ConfigError(str(error)) from error
 
 
 def tell(what: Any) -> None:

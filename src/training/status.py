@@ -26,11 +26,16 @@ FILE = "status.json"
 
 def read_status(folder: Path) -> dict[str, Any]:
     """What a run is doing; nothing if it has not begun, or the file is damaged."""
+    return read_json(folder / FILE)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a file of ours; nothing if it is not there or damaged."""
     try:
-        record = json.loads((folder / FILE).read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 class Status(Callback):
