@@ -4,6 +4,7 @@ EXP ?= quickstart
 DATA ?=
 RUN ?=
 METRIC ?= test/acc
+SWEEP ?= grid
 GPUS ?=
 NODES ?=
 ARGS ?=
@@ -11,7 +12,7 @@ PORT ?= 6006
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume evaluate runs compare doctor data show test test-resume lint format tensorboard bench bench-data
+.PHONY: help setup train sweep resume evaluate runs compare doctor data show test test-resume lint format tensorboard bench bench-data
 
 FLAGS = $(if $(FRESH),--fresh) $(if $(FORCE),--force) $(if $(DRY),--dry-run)
 PLACE = $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.num_nodes=$(NODES))
@@ -28,8 +29,16 @@ setup: .venv/.installed ## Make .venv and install requirements.txt into it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
+# What sweeps need beside it is large, and installed on first use.
+.venv/.installed-sweep: requirements-sweep.txt .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-sweep.txt
+	@touch $@
+
 train: setup ## Train a recipe, or go on with it: make train EXP=se2_separable [GPUS=4] [FRESH=1] [DRY=1] ARGS="seed=1"
 	$(BIN)/python scripts/train.py $(FLAGS) experiment=$(EXP) $(PLACE) $(ARGS)
+
+sweep: .venv/.installed-sweep ## A run on each GPU: make sweep EXP=sim2_separable SWEEP=implementations [GPUS=4] ARGS="seed=0,1,2"
+	$(BIN)/python scripts/sweep.py experiment=$(EXP) sweep=$(SWEEP) $(if $(GPUS),sweep.gpus=$(GPUS)) $(ARGS)
 
 resume: setup ## Go on with a run: make resume RUN=logs/quickstart/seed0-1a2b3c4d [FORCE=1 ARGS="train.epochs=50"]
 	@$(if $(RUN),:,echo "error: RUN must be the folder of a run; make runs lists them" >&2; exit 1)
@@ -54,7 +63,7 @@ data: setup ## Download, verify and describe a data set: make data DATA=cifar10
 show: setup ## Draw samples before and after augmentation: make show DATA=cifar10 ARGS="augment=crop_flip"
 	$(BIN)/python scripts/show.py $(if $(DATA),dataset=$(DATA)) $(if $(filter command line,$(origin EXP)),experiment=$(EXP)) $(ARGS)
 
-test: setup ## Run all tests
+test: .venv/.installed-sweep ## Run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-resume: setup ## Kill a run over and over, and compare what it comes to: docs/reliability.md

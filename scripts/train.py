@@ -62,7 +62,7 @@ def with_hydra(cfg: DictConfig) -> None:
     if cfg.trainer.devices not in (1, "1") or cfg.trainer.num_nodes != 1:
         sys.exit(
             "error: a multirun must have trainer.devices=1: with several, each of its processes would start the whole "
-            "multirun again. Start each run by a `make train` of its own."
+            "multirun again. `make sweep` runs many, each on as many devices as sweep.gpus_per_trial says."
         )
     keep_freed_memory()
     try:

@@ -126,7 +126,7 @@ WRONG = {
     "experiment=sim2_seperable": "`experiment` has no 'sim2_seperable'. Did you mean 'sim2_separable'",
     "group=sim3": "`group` has no 'sim3'. Did you mean 'sim2'",
     "implementation.formula='o h, o x'": "`implementation` must depend on .* lacks `i`",
-    "implementation.formula=oi h, o x": "To use it as string, quote the value",
+    "implementation.formula=oi h, o x": "needs two kinds of quotes",
     "implementation=separable+2d": r"names the part `h1` of a product, but SO2\(\) has 1 part",
     "group=sim2 group.elements=[8]": r"`elements` must give 2 .*\(rotations, scales\), but got \[8\]; pass",
     "dataset.size=30": "leaves 1 of 15 pixels over.*Sizes that work: 28 and 32",

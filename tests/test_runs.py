@@ -16,6 +16,7 @@ import torch
 from kills import SMALL, WAYS, Bomb, execute, only_run, result, unequal
 from omegaconf import OmegaConf
 
+from src.callbacks.interruption import CODES
 from src.training import ConfigError
 from src.training.checkpoints import latest, load, load_weights, read_weights
 from src.training.recipe import compose_config
@@ -84,7 +85,7 @@ def test_the_comparison_sees_a_difference(whole: Path, tmp_path: Path) -> None:
     assert unequal(expected, expected | {"points": points}) == ["/points/val/acc: 3 against 4"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 75)])
+@pytest.mark.parametrize(("number", "code"), list(CODES.items()))
 def test_a_signal_stops_a_run_within_a_step(tmp_path: Path, whole: Path, number: int, code: int) -> None:
     logs = tmp_path / "logs"
     overrides = [*SMALL, "callbacks.checkpoint.every_steps=null"]
@@ -274,6 +275,7 @@ def test_a_multirun_with_several_devices_is_refused(tmp_path: Path) -> None:
     done = script(tmp_path, "-m", "seed=0,1", "trainer.devices=2", f"hydra.sweep.dir={tmp_path}/sweep")
     assert done.returncode == 1
     assert "a multirun must have trainer.devices=1" in done.stderr
+    assert "`make sweep`" in done.stderr
 
 
 def test_a_dry_run_does_nothing(tmp_path: Path) -> None:

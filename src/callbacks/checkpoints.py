@@ -18,7 +18,7 @@ from src.data.files import replacing
 
 LAST, PREVIOUS, BEST, WEIGHTS = "last.ckpt", "previous.ckpt", "best.ckpt", "weights.pt"
 SAVE = 1
-"""What processes tell each other after a step: nothing to do, save, or the number of a signal, which is larger."""
+"""What processes tell each other after a step: 0 is nothing to do, 1 is to save, and more is that and a signal."""
 
 
 class Checkpoints(Checkpoint):
@@ -120,7 +120,7 @@ class Checkpoints(Checkpoint):
         wanted = int(self._due(trainer))
         for callback in trainer.callbacks:
             if isinstance(callback, Interruption) and callback.received:
-                wanted = int(callback.received)
+                wanted = SAVE + callback.received
         if trainer.world_size == 1:
             return wanted
         return int(trainer.strategy.reduce(torch.tensor(wanted, device=trainer.strategy.root_device), reduce_op="max"))
@@ -131,7 +131,7 @@ class Checkpoints(Checkpoint):
 
     def _stop(self, code: int) -> None:
         if code > SAVE:
-            raise Interrupted(signal.Signals(code))
+            raise Interrupted(signal.Signals(code - SAVE))
 
 
 def link(source: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ from types import FrameType
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 75}
+CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGUSR1: 75}
 """Exit codes: 128 + number as shells have it, and EX_TEMPFAIL, "try again", for the warning of a queue."""
 
 
@@ -20,10 +20,11 @@ class Interrupted(SystemExit):
 
 
 class Interruption(Callback):
-    """Remembers SIGTERM, SIGINT and SIGUSR1 while a model is trained; who saves asks for it.
+    """Remembers the signals of `CODES` while a model is trained; who saves asks for it.
 
     The handlers do nothing but remember: what they interrupt may be a step, or the exchange between processes. A second
-    signal ends the process at once, as it would without this.
+    signal ends the process at once, as it would without this; but not SIGHUP, by which nobody shows impatience: it says
+    that a terminal or the process that started this one is gone.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class Interruption(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not earlier: the trainer installs a handler of its own, which would exchange messages from within a step.
-        self._handlers = {number: signal.signal(number, self._remember) for number in CODES}
+        self._handlers = {number: signal.signal(number, self._remember) for number in heeded()}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore()
@@ -42,6 +43,8 @@ class Interruption(Callback):
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
+            if number == signal.SIGHUP:
+                return
             self._restore()
             signal.raise_signal(number)
         self.received = signal.Signals(number)
@@ -50,3 +53,8 @@ class Interruption(Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def heeded() -> list[signal.Signals]:
+    """The signals that end a run early; SIGHUP is not where `nohup` has it ignored."""
+    return [number for number in CODES if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]

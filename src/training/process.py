@@ -18,13 +18,15 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
-from src.callbacks.interruption import CODES, Interrupted
+from src.callbacks.interruption import Interrupted, heeded
 
 Value = TypeVar("Value")
 
 # Parameters of mallopt, from glibc's malloc.h, and of prctl, from Linux.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 PR_SET_PDEATHSIG = 1
+PARENT = "DIE_WITH"
+"""The environment variable with the number of the process that a run of a sweep ends with."""
 
 
 def quiet() -> None:
@@ -33,6 +35,8 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Batches are cut from memory, so there is nothing for workers to do.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # What the model logs of an epoch has been summed over processes.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*not supported by the model summary.*")
 
@@ -49,9 +53,18 @@ def keep_freed_memory() -> None:
 
 
 def die_with_parent() -> None:
-    """On Linux, end with the process that started this one, so that a rank is not left alone holding its GPU."""
-    if rank() > 0 and sys.platform == "linux":
+    """On Linux, end with the process that started this one, so that a GPU is not held by a process nobody waits for.
+
+    A rank is killed. The run of a sweep is sent SIGHUP, on which it writes a checkpoint.
+    """
+    if sys.platform != "linux":
+        return
+    if rank() > 0:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    elif parent := os.environ.get(PARENT):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGHUP)
+        if os.getppid() != int(parent):  # it was gone before this could be said
+            signal.raise_signal(signal.SIGHUP)
 
 
 def rank() -> int:
@@ -95,12 +108,12 @@ def from_first(value: Value) -> Value:
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """Outside training, SIGTERM, SIGINT and SIGUSR1 end the run at once, with its status written."""
+    """Outside training, SIGTERM, SIGINT, SIGHUP and SIGUSR1 end the run at once, with its status written."""
 
     def stop(number: int, _: FrameType | None) -> None:
         raise Interrupted(signal.Signals(number))
 
-    handlers = {number: signal.signal(number, stop) for number in CODES}
+    handlers = {number: signal.signal(number, stop) for number in heeded()}
     try:
         yield
     finally:

@@ -132,15 +132,15 @@ def prepare(datamodule: LightningDataModule) -> None:
         raise ConfigError(str(error)) from error
 
 
-def compose_config(overrides: Sequence[str]) -> DictConfig:
-    """The whole configuration.
+def compose_config(overrides: Sequence[str], name: str = "train") -> DictConfig:
+    """The whole configuration, from a file at the top of configs/.
 
     Raises:
         ConfigError: with the nearest name, if one does not exist.
     """
     try:
         with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-            return compose("train", overrides=list(overrides))
+            return compose(name, overrides=list(overrides))
     except MissingConfigException as error:
         group, _, got = (error.missing_cfg_file or "").rpartition("/")
         choices = [name for name in error.options or [] if not name.startswith("_")]  # those are parts of others
@@ -151,15 +151,23 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
             "kinds of quotes, \"implementation.formula='oi h, o x'\"."
         ) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, overrides)) from error
+        raise ConfigError(explain(error, overrides, name)) from error
     except ValueError as error:  # Hydra's own, for instance where a group is set to null
         raise ConfigError(f"{' '.join(overrides)} cannot be composed: {error}") from error
 
 
-def explain(error: Exception, overrides: Sequence[str]) -> str:
-    """Hydra's message, or that a key does not exist and which do."""
+def explain(error: Exception, overrides: Sequence[str], name: str) -> str:
+    """Hydra's message, or that a key does not exist and which do, or where several runs are started."""
+    several = next((override for override in overrides if name == "train" and re.match(r"sweep[.=]", override)), None)
+    if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'( requires|\n|$)", str(error)):
+        several = found[1]
+    if several:
+        return (
+            f"{several!r} is for several runs, which `make sweep` starts; `make train` starts one. In a shell, one value "
+            "with commas needs two kinds of quotes, \"implementation.formula='oi h, o x'\"."
+        )
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-        known = compose("train", overrides=[o for o in overrides if re.match(r"[a-z_/]+=", o) and is_group(o)])
+        known = compose(name, overrides=[o for o in overrides if re.match(r"[a-z_/]+=", o) and is_group(o)])
     keys = sorted(flatten(known))
     for override in overrides:
         key = override.split("=")[0]

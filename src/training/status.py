@@ -65,7 +65,9 @@ class Status(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         scores = [callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)]
         best = next((callback.better(trainer) for callback in scores), None)
-        self.write(epoch=trainer.current_epoch + 1, best=best, seconds=self._seconds())
+        metrics = trainer.callback_metrics.items()
+        latest = {name: float(value) for name, value in metrics if name.startswith("val/")}
+        self.write(epoch=trainer.current_epoch + 1, best=best, latest=latest, seconds=self._seconds())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.record["seconds"] = self._seconds()

@@ -1,0 +1,52 @@
+"""Run a recipe over a space, a run on each GPU: python scripts/sweep.py experiment=NAME sweep=NAME [key=a,b,c ...]."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.training.commands import fail
+from src.training.instantiate import ConfigError
+from src.training.process import quiet
+from src.training.sweep.driver import run
+from src.training.sweep.plan import compose_sweep
+from src.training.sweep.results import present
+
+CODES = {"failed": 1, "out of memory": 1, "interrupted": 130, "waiting": 130, "running": 130}
+"""The exit code where a trial is left in such a state; the first that applies."""
+
+
+def main() -> None:
+    """Run what is left, and say what all trials came to; errors of the user's are a line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0], allow_abbrev=False)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="of all runs, of the sweep, or axes key=a,b,c"
+    )
+    words = parser.parse_args().overrides
+    quiet()
+    try:
+        require("ray", "optuna")
+        sweep = compose_sweep(words)
+        ledger = run(sweep, words)
+        present(sweep, ledger)
+    except (ConfigError, OSError) as error:
+        fail(error)
+    states = {entry.state for entry in ledger.entries.values()}
+    sys.exit(next((code for state, code in CODES.items() if state in states), 0))
+
+
+def require(*packages: str) -> None:
+    """Raises ConfigError if one is not installed."""
+    if absent := [name for name in packages if find_spec(name) is None]:
+        raise ConfigError(
+            f"sweeps need {' and '.join(absent)}, not installed here; `make sweep` installs them, or "
+            "pip install --requirement requirements-sweep.txt does."
+        )
+
+
+if __name__ == "__main__":
+    main()

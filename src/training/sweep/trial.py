@@ -1,0 +1,227 @@
+"""One run of a sweep, in a process of its own that Ray's worker starts, watches and stops.
+
+Ray ships this module by value, and it needs nothing of this project: a worker has no PyTorch and no model in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+from ray import tune
+
+FOREIGN = re.compile(
+    r"SLURM_|SBATCH_|PMI_|PMIX_|OMPI_|TORCHELASTIC_|RAY_|TUNE_|PL_|MASTER_(ADDR|PORT)$|(GROUP_|LOCAL_|NODE_|ROLE_)?RANK$|"
+    r"(LOCAL_|ROLE_)?WORLD_SIZE$|RUN_FOLDER$"
+)
+"""What a trainer would take for an order to join other processes, or is nobody's business but Ray's."""
+PARENT = "DIE_WITH"
+"""The variable that tells the run whose end is its own: the number of the process that started it."""
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|OutOfMemoryError|can.?t allocate memory|cannot allocate memory", re.IGNORECASE
+)
+FOLDER = "RUN_FOLDER"
+"""The variable that tells the run where it is."""
+PATIENCE = 2.0
+"""Seconds after which a worker looks up, whether or not there is something new."""
+
+
+class Order(NamedTuple):
+    """What a worker is told; all paths are absolute."""
+
+    name: str
+    command: tuple[str, ...]
+    cwd: str
+    folder: str
+    """The run's."""
+    log: str
+    """What the run prints is added to this file."""
+    placement: str
+    """Where and when it ran is written to this file."""
+    epochs: int
+    metric: str
+    threads: int
+    port: int
+    """Where the processes of one run meet, if there are several."""
+    grace: float
+
+
+class RetryError(Exception):
+    """The run ended before it was done, and may do better next time."""
+
+
+class Trial(tune.Trainable):
+    """Starts a run, reports its epochs, and has it write a checkpoint when it is stopped.
+
+    Results have `epoch`, `device`, `host` and what the last validation measured; the last also has `outcome`, complete,
+    failed or out of memory, and `why`.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.order = order = Order(**config["order"])
+        wait_for_predecessor(Path(order.folder), order.grace)
+        Path(order.log).parent.mkdir(parents=True, exist_ok=True)
+        with open(order.log, "ab") as log:
+            self.offset = log.tell()
+            self.process = subprocess.Popen(
+                order.command,
+                cwd=order.cwd,
+                env=environment(order),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # the terminal's Ctrl-C is for the driver alone
+            )
+        self.epoch = -1
+        self.placed = {
+            "name": order.name,
+            "device": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            "host": socket.gethostname(),
+            "node": tune_node(),
+            "pid": self.process.pid,
+            "began": time.time(),
+            "ended": None,
+        }
+        self.write_placement()
+
+    def step(self) -> dict[str, Any]:
+        """Wait for an epoch, for the end, or for a little while."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if self.process.poll() is not None:
+                return self.ended()
+            status = read(Path(self.order.folder) / "status.json")
+            # The last epoch is not over before the test: a scheduler must not stop the run in between.
+            if self.epoch < status.get("epoch", 0) < self.order.epochs and self.owns(status):
+                break
+            time.sleep(0.1)
+        return self.result(read(Path(self.order.folder) / "status.json"))
+
+    def cleanup(self) -> None:
+        """Stop the run: it writes a checkpoint, and is killed only if that takes longer than it may."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(self.order.grace)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+        self.write_placement()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The run's folder is its checkpoint."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """The run goes on from its folder."""
+
+    def owns(self, status: Mapping[str, Any]) -> bool:
+        """Whether a status is of this process, and not what an earlier one left."""
+        return bool(status.get("sessions")) and status["sessions"][-1].get("pid") == self.process.pid
+
+    def result(self, status: Mapping[str, Any]) -> dict[str, Any]:
+        """What is known of a run that goes on."""
+        facts = {"epoch": status.get("epoch", 0), **{key: self.placed[key] for key in ("device", "host")}}
+        if not self.owns(status):
+            return facts
+        # What the last epoch measured is for the end, with the best.
+        self.epoch = facts["epoch"]
+        return facts | (status.get("latest") or {} if self.epoch < self.order.epochs else {})
+
+    def ended(self) -> dict[str, Any]:
+        """What a run came to.
+
+        Raises:
+            RetryError: if it was killed, or failed for a reason that need not come again.
+        """
+        self.write_placement()
+        status = read(Path(self.order.folder) / "status.json")
+        facts = {"epoch": status.get("epoch", 0), **{key: self.placed[key] for key in ("device", "host")}, "done": True}
+        if self.process.returncode == 0 and status.get("status") == "complete":
+            best = read(Path(self.order.folder) / "metrics.json").get(self.order.metric)
+            return facts | {"outcome": "complete", "why": "", **({} if best is None else {self.order.metric: best})}
+        log = tail(Path(self.order.log), self.offset)
+        why = reason(self.process.returncode, log)
+        if OUT_OF_MEMORY.search(log):
+            return facts | {"outcome": "out of memory", "why": why}
+        if re.match("error: ", why):  # of the configuration: it would come again
+            return facts | {"outcome": "failed", "why": why}
+        raise RetryError(why)
+
+    def write_placement(self) -> None:
+        """Where the run is and since when; and until when, once it has ended."""
+        if self.process.poll() is not None and self.placed["ended"] is None:
+            self.placed["ended"] = time.time()
+        path = Path(self.order.placement)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+        part.write_text(json.dumps(self.placed))
+        os.replace(part, path)
+
+
+def environment(order: Order) -> dict[str, str]:
+    """This worker's, without what belongs to another launcher, and with this run's share of the cores."""
+    own = {key: value for key, value in os.environ.items() if not FOREIGN.match(key)}
+    threads = {name: str(order.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    place = {FOLDER: order.folder, "MASTER_PORT": str(order.port), PARENT: str(os.getpid())}
+    return own | threads | place | {"PYTHONUNBUFFERED": "1"}
+
+
+def wait_for_predecessor(folder: Path, seconds: float) -> None:
+    """If the run is being stopped still, as after the driver was killed, wait for its checkpoint."""
+    if folder.is_dir():
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=seconds)
+        except Timeout:
+            return  # the run itself says who holds it
+        lock.release()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a file; nothing if it is not there."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def tail(path: Path, offset: int, most: int = 65_536) -> str:
+    """The end of what was written to a file since it had so many bytes."""
+    with path.open("rb") as file:
+        file.seek(max(offset, path.stat().st_size - most))
+        return file.read().decode(errors="replace")
+
+
+def reason(code: int, log: str) -> str:
+    """Why a process ended: its last line, or the signal that killed it."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"was killed by {name}" + (
+            ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+        )
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"(error: |[A-Za-z_.]*(Error|Exception)\b)", line)]
+    return (errors or lines or [f"exit code {code}"])[-1][:500]
+
+
+def tune_node() -> str:
+    """Ray's name of this machine."""
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
+
+
+def missing(paths: list[str]) -> list[str]:
+    """Which of some paths are not there, on the machine that this is called on."""
+    return [path for path in paths if not os.path.exists(path)]
