@@ -100,6 +100,21 @@ class GroupKernel(nn.Module):
         with torch.autocast(self.gain.device.type, enabled=False):
             return reduce(torch.mul, [self._factor(n, coordinates) for n in factors])
 
+    def window(self, a: Tensor, b: Tensor) -> Tensor:
+        """What multiplies the product of all kernel nets: every window, 1/|det h_a| and the gain.
+
+        Args:
+            a: output elements (a, dim).
+            b: input elements (b, dim).
+
+        Returns:
+            (a, b, y, x), of size 1 where it does not depend on an index
+        """
+        coordinates = self._coordinates(a, b, self.offsets())
+        windows = [self._factor_window(n, coordinates) for n in range(len(self.nets))]
+        one = torch.ones_like(coordinates["1/det"][:1])
+        return reduce(torch.mul, [window for window in windows if window is not None], one)[..., 0]
+
     def offsets(self) -> Tensor:
         """The window's coordinates (y, x, 2), on [-extent, extent]^2; a 1x1 window is the origin."""
         extent = self.group.extent if self.kernel_size > 1 else 0.0
@@ -132,11 +147,9 @@ class GroupKernel(nn.Module):
 
     def _energy(self) -> float:
         """Sum of the squared window over pixels and summed input elements, averaged over output elements."""
-        coordinates = self._coordinates(self.grid, self.grid, self.offsets())
-        windows = [self._factor_window(n, coordinates) for n in range(len(self.nets))]
-        window = reduce(torch.mul, [w for w in windows if w is not None]) * self.summed
+        window = self.window(self.grid, self.grid) * self.summed
         shape = (len(self.grid), len(self.grid), self.kernel_size, self.kernel_size)
-        return float(window[..., 0].detach().double().square().expand(shape).mean((0, 1)).sum() * self.summed)
+        return float(window.detach().double().square().expand(shape).mean((0, 1)).sum() * self.summed)
 
     def _axes(self, word: str) -> tuple[Axis, ...]:
         if word == "x":
