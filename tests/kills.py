@@ -36,6 +36,11 @@ SMALL = (
     "callbacks.checkpoint.every_steps=2",
     "callbacks.progress=null",
     "callbacks.summary=null",
+    "callbacks.throughput=null",
+    "callbacks.redundancy=null",
+    "callbacks.equivariance=null",
+    "callbacks.figures=null",
+    "callbacks.dashboard=null",
     "trainer.accelerator=cpu",
     "trainer.log_every_n_steps=1",
 )

@@ -1,8 +1,24 @@
 """Lightning callbacks."""
 
 from src.callbacks.checkpoints import Checkpoints
+from src.callbacks.dashboard import Dashboard
+from src.callbacks.equivariance_error import EquivarianceError
 from src.callbacks.exact_state import ExactState
+from src.callbacks.feature_figures import FeatureFigures
 from src.callbacks.interruption import Interrupted, Interruption
+from src.callbacks.kernel_redundancy import KernelRedundancy
 from src.callbacks.progress import ProgressBar
+from src.callbacks.throughput import Throughput
 
-__all__ = ["Checkpoints", "ExactState", "Interrupted", "Interruption", "ProgressBar"]
+__all__ = [
+    "Checkpoints",
+    "Dashboard",
+    "EquivarianceError",
+    "ExactState",
+    "FeatureFigures",
+    "Interrupted",
+    "Interruption",
+    "KernelRedundancy",
+    "ProgressBar",
+    "Throughput",
+]

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from src.callbacks import Checkpoints, ExactState, Interruption
+from src.callbacks import Checkpoints, Dashboard, ExactState, Interruption
 from src.callbacks.checkpoints import BEST, LAST
 from src.callbacks.exact_state import rewind
 from src.models.blocks import share_statistics
@@ -234,6 +234,9 @@ def make_trainer(recipe: Recipe, status: Status | None) -> Trainer:
     cfg = recipe.cfg
     options = plain(cfg.trainer)
     options["log_every_n_steps"] = min(options["log_every_n_steps"], recipe.datamodule.train_batches)
+    # Lightning would put in its own where there is none.
+    for name, part in (("enable_progress_bar", "progress"), ("enable_model_summary", "summary")):
+        options.setdefault(name, bool(cfg.callbacks.get(part)))
     if cfg.train.shared_statistics:
         share_statistics(recipe.model.net)
     plugins: list[Any] = [AtomicCheckpointIO()]
@@ -260,7 +263,7 @@ def make_callbacks(cfg: DictConfig) -> list[Callback]:
         callbacks.append(EarlyStopping(monitor.monitor, mode=monitor.mode, patience=cfg.train.patience))
     callbacks += [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     for callback in callbacks:
-        if isinstance(callback, Checkpoints):
+        if isinstance(callback, Checkpoints | Dashboard):
             callback.about = about(cfg)
     return callbacks
 

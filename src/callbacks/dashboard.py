@@ -1,0 +1,178 @@
+"""TensorBoard made for this: charts side by side, a table of runs, where a run comes from, and histograms."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams as summaries
+
+from src.callbacks.checkpoints import Checkpoints
+from src.callbacks.kernel_redundancy import MEASURES
+from src.callbacks.probe import Probe, Task, log, writers
+
+KINDS = ("rotation", "scale", "reflection", "random", "lattice")
+"""Of equivariance errors."""
+CHARTS: dict[str, dict[str, list[str]]] = {
+    "training": {
+        "loss": ["train/loss$", "val/loss$"],
+        "accuracy": ["train/acc$", "val/acc$"],
+        "gradient norm": ["train/gradient_norm$"],
+        "update to weight ratio": ["train/update_ratio"],
+        "learning rate": ["lr-"],
+    },
+    "equivariance error": {kind: [f"equivariance/{kind}/.*"] for kind in KINDS},
+    "redundancy along the group": {measure: [f"redundancy/{measure}/.*"] for measure in MEASURES},
+    "throughput": {
+        "samples per second": ["time/(epoch/)?samples_per_second$"],
+        "share of time waiting for data": ["time/(epoch/)?data_share$"],
+        "seconds of a step": ["time/(epoch/)?step$"],
+        "memory in GiB": ["time/memory_gib$"],
+    },
+}
+"""Charts by category, and the tags that each shows: regular expressions, matched from the beginning of a tag."""
+METRICS = ("val/loss", "val/acc", "train/acc", "test/acc", "test/loss")
+"""Shown in the table of runs, besides the best of what is monitored."""
+
+Scalar = str | int | float | bool
+Value = Scalar | Sequence[Scalar] | None
+
+
+class Dashboard(Probe):
+    """Arranges TensorBoard's pages, in the first process; without that logger it does nothing.
+
+    - CUSTOM SCALARS: `CHARTS`;
+    - HPARAMS: the declared parameters of the run, and the last values of `METRICS` and of `best/<monitor>`, which is
+      logged at the end of every epoch from what `Checkpoints` keeps. The run is marked as a success when it has ended;
+    - TEXT: the configuration, and the command, host, commit and versions that the run was begun with;
+    - HISTOGRAMS: every parameter of the net, before training, every few epochs and after the last, and its gradient in
+      the last step, as the optimiser got it.
+
+    All but the curves is written once, when a run begins: one that goes on keeps what its first process has written.
+
+    Args:
+        hparams: parameters of the run by name, for the table; a list becomes a text, and None is left out.
+        every_epochs: between two histograms.
+
+    Raises:
+        ValueError: if `hparams` holds something else, or `every_epochs` is not a positive integer.
+    """
+
+    def __init__(self, hparams: Mapping[str, Value] | None = None, every_epochs: int = 10) -> None:
+        super().__init__(every_epochs)
+        self.hparams = declared(hparams or {})
+        self.about: dict[str, Any] = {}
+        """Where the run comes from: `config` as YAML, `commit`, and `versions` by package."""
+        self._gradients: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step == 0 and trainer.is_global_zero:
+            for writer in writers(trainer):
+                writer.add_custom_scalars(layout())
+                self._declare(trainer, writer)
+                for tag, text in texts(self.about).items():
+                    writer.add_text(tag, text, 0)
+        super().on_train_start(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.is_last_batch:  # kept by reference: they are gone when the epoch ends
+            self._gradients = {
+                name: weight.grad for name, weight in pl_module.net.named_parameters() if weight.grad is not None
+            }
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if keeper := checkpoints(trainer):
+            log(trainer, {f"best/{keeper.monitor}": keeper.better(trainer)}, trainer.global_step - 1)
+        super().on_train_epoch_end(trainer, pl_module)
+        self._gradients = {}
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for writer in writers(trainer) if trainer.is_global_zero else ():
+            *_, ended = session(self.hparams, ())
+            writer.file_writer.add_summary(ended)
+
+    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Task]:
+        return []
+
+    def report(self, trainer: Trainer, module: LightningModule, results: Sequence[Any], step: int) -> None:
+        for writer in writers(trainer):
+            for name, weight in module.net.named_parameters():
+                add_histogram(writer, f"weights/{name}", weight, step)
+            for name, gradient in self._gradients.items():
+                add_histogram(writer, f"gradients/{name}", gradient, step)
+
+    def _declare(self, trainer: Trainer, writer: SummaryWriter) -> None:
+        """Announce the table's columns, and the run's row."""
+        keeper = checkpoints(trainer)
+        experiment, started, _ = session(self.hparams, ((f"best/{keeper.monitor}",) if keeper else ()) + METRICS)
+        writer.file_writer.add_summary(experiment)
+        writer.file_writer.add_summary(started)
+
+
+def declared(hparams: Mapping[str, Value]) -> dict[str, Scalar]:
+    """Parameters as the table can show them.
+
+    >>> declared({"lr": 0.1, "elements": [8, 3], "bias": True, "clip": None})
+    {'lr': 0.1, 'elements': '[8, 3]', 'bias': 'True'}
+
+    Raises:
+        ValueError: for a value that is neither a scalar nor a list.
+    """
+    shown: dict[str, Scalar] = {}
+    for name, value in hparams.items():
+        if isinstance(value, Mapping) or not isinstance(value, Scalar | Sequence | None):
+            raise ValueError(
+                f"`hparams` must map names to scalars or lists, but {name} is {value!r}; name its parts one by one."
+            )
+        if value is not None:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            shown[name] = value if is_number else str(value)
+    return shown
+
+
+def session(hparams: Mapping[str, Scalar], metrics: Sequence[str]) -> tuple[Any, Any, Any]:
+    """Summaries of the columns of the table of runs, of the begin of a run, and of its end."""
+    return summaries(dict(hparams), dict.fromkeys(metrics, 0))
+
+
+def layout() -> dict[str, dict[str, tuple[str, list[str]]]]:
+    """`CHARTS` as TensorBoard wants them."""
+    return {
+        category: {title: ("Multiline", tags) for title, tags in charts.items()} for category, charts in CHARTS.items()
+    }
+
+
+def texts(about: Mapping[str, Any]) -> dict[str, str]:
+    """Pages of text in Markdown, by tag.
+
+    Args:
+        about: see `Dashboard.about`; what is missing is left out.
+    """
+    rows = {"command": shlex.join(sys.argv), "host": platform.node(), "commit": about.get("commit")}
+    rows |= {"python": platform.python_version()} | dict(about.get("versions", {}))
+    table = "\n".join(f"| {name} | `{value}` |" for name, value in rows.items() if value)
+    pages = {"about/origin": f"| | |\n| --- | --- |\n{table}"}
+    if "config" in about:
+        resolved = OmegaConf.to_yaml(OmegaConf.create(about["config"]), resolve=True)
+        pages["about/config"] = f"```yaml\n{resolved}```"
+    return pages
+
+
+def checkpoints(trainer: Trainer) -> Checkpoints | None:
+    """The callback that knows what is best, if there is one."""
+    return next((callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)), None)
+
+
+def add_histogram(writer: SummaryWriter, tag: str, values: Tensor, step: int) -> None:
+    """Write the histogram of what is finite among values; nothing if nothing is."""
+    values = values.detach().float()
+    finite = values[values.isfinite()]
+    if finite.numel():
+        writer.add_histogram(tag, finite, step)
