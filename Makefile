@@ -3,6 +3,7 @@ PYTHON ?= python3
 EXP ?= quickstart
 DATA ?=
 RUN ?=
+RUNS ?=
 METRIC ?= test/acc
 SWEEP ?= grid
 GPUS ?=
@@ -12,7 +13,7 @@ PORT ?= 6006
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep resume evaluate runs compare doctor data show test test-resume lint format tensorboard bench bench-data
+.PHONY: help setup train sweep resume evaluate runs compare report demo tutorial doctor data show test test-resume lint format tensorboard bench bench-data
 
 FLAGS = $(if $(FRESH),--fresh) $(if $(FORCE),--force) $(if $(DRY),--dry-run)
 PLACE = $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.num_nodes=$(NODES))
@@ -77,8 +78,18 @@ format: setup ## Format, and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-tensorboard: setup ## Show runs at http://localhost:6006: make tensorboard [EXP=se2_separable] [PORT=6007]
-	$(BIN)/tensorboard --logdir logs$(if $(filter command line,$(origin EXP)),/$(EXP)) --host localhost --port $(PORT) --reload_multifile=true
+tensorboard: setup ## Show runs at http://localhost:6006: make tensorboard [EXP=se2_separable] [RUN=logs/...] [PORT=6007]
+	$(BIN)/tensorboard --logdir $(or $(RUN),logs$(if $(filter command line,$(origin EXP)),/$(EXP))) --host localhost --port $(PORT) --reload_multifile=true
+
+report: setup ## One page of a run, or of several: make report RUN=logs/quickstart/seed0-1a2b3c4d, or RUNS="logs/... logs/..."
+	@$(if $(RUN)$(RUNS),:,echo "error: RUN must be the folder of a run, or RUNS several; make runs lists them" >&2; exit 1)
+	$(BIN)/python scripts/report.py $(RUN) $(RUNS) $(ARGS)
+
+demo: setup ## Train a G-CNN and a CNN of its size on upright digits, test both on rotated ones, and draw it
+	$(BIN)/python scripts/demo.py $(ARGS)
+
+tutorial: setup ## Execute docs/tutorial.ipynb anew and keep what it shows
+	$(BIN)/python tests/test_notebook.py
 
 bench: setup ## Measure every implementation and group beside a textbook path: docs/benchmarks.md
 	$(BIN)/python scripts/benchmark.py $(ARGS)

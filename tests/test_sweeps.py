@@ -23,8 +23,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from scripts import sweep as command
 from src.training import ConfigError
 from src.training.recipe import compose_config
+from src.training.sweep import cluster as cluster_of
 from src.training.sweep import driver
 from src.training.sweep.ledger import Entry, Ledger
+from src.training.sweep.placements import busy, clashes, placements
 from src.training.sweep.plan import Sweep, compose_sweep
 from src.training.sweep.results import averaged, positions, present, rescaled
 from src.training.sweep.space import Interval, axis, drawn, grid, points
@@ -173,7 +175,7 @@ def test_training_one_run_names_the_command_for_several(override: str) -> None:
 
 def test_room_is_shared_out() -> None:
     def room(nodes: Sequence[tuple[float, float]], *words: str) -> tuple[int, float, float, int]:
-        found = driver.room(compose_sweep(["sweep=seeds", *words]), nodes)
+        found = cluster_of.room(compose_sweep(["sweep=seeds", *words]), nodes)
         return found.places, found.gpus, found.cpus, found.threads
 
     assert room([(8, 64)]) == (8, 1.0, 8.0, 8)
@@ -193,9 +195,9 @@ def test_room_is_shared_out() -> None:
 def test_more_gpus_than_there_are_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     with pytest.raises(ConfigError, match=r"`sweep.gpus` must be at most 2, the GPUs of this machine, but got 3"):
-        driver.check_gpus(compose_sweep(["sweep=seeds", "sweep.gpus=3"]))
-    driver.check_gpus(compose_sweep(["sweep=seeds", "sweep.gpus=2"]))
-    driver.check_gpus(compose_sweep(["sweep=seeds", "sweep.gpus=3", "trainer.accelerator=cpu"]))
+        cluster_of.check_gpus(compose_sweep(["sweep=seeds", "sweep.gpus=3"]))
+    cluster_of.check_gpus(compose_sweep(["sweep=seeds", "sweep.gpus=2"]))
+    cluster_of.check_gpus(compose_sweep(["sweep=seeds", "sweep.gpus=3", "trainer.accelerator=cpu"]))
 
 
 def test_without_ray_the_remedy_is_named() -> None:
@@ -207,7 +209,7 @@ def test_without_ray_the_remedy_is_named() -> None:
 def test_a_cluster_must_ask_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    with pytest.raises(ConfigError, match="must ask for a token"), driver.ray(compose_sweep(["sweep=seeds"])):
+    with pytest.raises(ConfigError, match="must ask for a token"), cluster_of.started(compose_sweep(["sweep=seeds"])):
         pass
 
 
@@ -216,10 +218,15 @@ def placed(name: str, device: str, began: float, ended: float, node: str = "n") 
 
 
 def test_the_check_of_devices_sees_two_runs_on_one() -> None:
-    assert driver.clashes([placed("a", "0", 0, 5), placed("b", "0", 4, 9)]) == ["b and a on n:0"]
-    assert driver.clashes([placed("a", "0,1", 0, 5), placed("b", "1,2", 4, 9)]) == ["b and a on n:1"]
-    assert driver.clashes([placed("a", "0", 0, 5), placed("b", "0", 5, 9), placed("c", "1", 0, 9)]) == []
-    assert driver.clashes([placed("a", "0", 0, 5), placed("b", "0", 4, 9, node="m")]) == []
+    assert clashes([placed("a", "0", 0, 5), placed("b", "0", 4, 9)]) == ["b and a on n:0"]
+    assert clashes([placed("a", "0,1", 0, 5), placed("b", "1,2", 4, 9)]) == ["b and a on n:1"]
+    assert clashes([placed("a", "0", 0, 5), placed("b", "0", 5, 9), placed("c", "1", 0, 9)]) == []
+    assert clashes([placed("a", "0", 0, 5), placed("b", "0", 4, 9, node="m")]) == []
+
+
+def test_busy_places_are_counted() -> None:
+    assert busy([placed("a", "0", 0, 4), placed("b", "1", 0, 8), placed("c", "0", 6, 10)], 2) == 0.8
+    assert busy([placed("a", "0", 0, 4) | {"ended": None}], 2) == 0.0
 
 
 # What a worker does with a run. Ray is imported only where it is needed: it takes two seconds.
@@ -411,8 +418,8 @@ def test_whatever_is_killed_nothing_is_lost(tmp_path: Path, whole: Path) -> None
     for seed in range(3):
         assert unequal(result(run_of(whole, seed)), result(run_of(tmp_path, seed))) == []
     (path,) = (tmp_path / "logs" / "sweeps").iterdir()
-    found = [place | {"ended": place["ended"] or place["began"]} for place in driver.placements(path)]
-    assert driver.clashes(found) == []
+    found = [place | {"ended": place["ended"] or place["began"]} for place in placements(path)]
+    assert clashes(found) == []
     assert {place["device"] for place in found} == {"0", "1"}
 
 
@@ -429,9 +436,9 @@ def test_eight_trials_on_two_places(tmp_path: Path) -> None:
     axes = ["train.epochs=1", "seed=0,1,2,3", "optimizer.lr=1e-3,1e-2"]
     output = finish(sweep(tmp_path, *axes), tmp_path)
     (path,) = (tmp_path / "logs" / "sweeps").iterdir()
-    found = driver.placements(path)
+    found = placements(path)
     assert len(found) == len({place["name"] for place in found}) == 8
-    assert driver.clashes(found) == []
+    assert clashes(found) == []
     assert {place["device"] for place in found} == {"0", "1"}
     assert "8 complete" in output
     # What is written at the end.
@@ -460,7 +467,7 @@ def test_eight_trials_on_two_places(tmp_path: Path) -> None:
     began = time.monotonic()
     before = times(tmp_path / "logs" / "quickstart")
     finish(sweep(tmp_path, *axes), tmp_path)
-    assert len(driver.placements(path)) == 8
+    assert len(placements(path)) == 8
     assert times(tmp_path / "logs" / "quickstart") == before
     assert time.monotonic() - began < 60
 
@@ -483,9 +490,9 @@ def hparams(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
 def test_several_processes_in_a_trial(tmp_path: Path) -> None:
     finish(sweep(tmp_path, "train.epochs=1", "seed=0,1", "sweep.gpus_per_trial=2"), tmp_path)
     (path,) = (tmp_path / "logs" / "sweeps").iterdir()
-    found = driver.placements(path)
+    found = placements(path)
     assert [place["device"] for place in found] == ["0,1", "0,1"]
-    assert driver.clashes(found) == []
+    assert clashes(found) == []
     for entry in ledger_of(tmp_path).values():
         assert "16 over 2 processes, 8 each" in " ".join(Path(entry.log).read_text().split())
 
@@ -610,10 +617,10 @@ def test_two_nodes_share_a_sweep(tmp_path: Path, cluster: dict[str, str]) -> Non
     assert wrong.wait(120) != 0, "who does not know the token is not let in"
     finish(sweep(tmp_path, *words, environment=cluster), tmp_path)
     (path,) = (tmp_path / "logs" / "sweeps").iterdir()
-    found = driver.placements(path)
+    found = placements(path)
     assert len(found) == 4
     assert len({place["node"] for place in found}) == 2
-    assert driver.clashes(found) == []
+    assert clashes(found) == []
 
 
 def test_the_slurm_script_starts_a_cluster(tmp_path: Path) -> None:
@@ -648,7 +655,7 @@ def test_the_slurm_script_starts_a_cluster(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 complete" in done.stdout
     (path,) = (tmp_path / "logs" / "sweeps").iterdir()
-    assert len({place["node"] for place in driver.placements(path)}) == 2
+    assert len({place["node"] for place in placements(path)}) == 2
 
 
 def test_the_end_of_a_sweep_names_what_helps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

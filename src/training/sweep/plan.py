@@ -18,7 +18,17 @@ from src.training.recipe import compose_config, plain
 from src.training.run import check_train
 from src.training.sweep.space import Axis, Point, axis, drawn, grid, parse, points
 
-PLACEMENT = ("trials", "gpus", "gpus_per_trial", "cpus_per_trial", "max_concurrent", "retries", "grace", "nodes", "token")
+PLACEMENT = (
+    "trials",
+    "gpus",
+    "gpus_per_trial",
+    "cpus_per_trial",
+    "max_concurrent",
+    "retries",
+    "grace",
+    "nodes",
+    "token",
+)
 """What of a sweep's configuration does not make it another one."""
 SEARCHES = ("grid", "random", "optuna")
 

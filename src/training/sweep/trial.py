@@ -46,8 +46,8 @@ class Order(NamedTuple):
     """The run's."""
     log: str
     """What the run prints is added to this file."""
-    placement: str
-    """Where and when it ran is written to this file."""
+    placements: str
+    """Where and when it ran is written to a file in this folder, one for every start."""
     epochs: int
     metric: str
     threads: int
@@ -69,7 +69,7 @@ class Trial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self.order = order = Order(**config["order"])
-        wait_for_predecessor(Path(order.folder), order.grace)
+        wait_for_lock(Path(order.folder), order.grace)
         Path(order.log).parent.mkdir(parents=True, exist_ok=True)
         with open(order.log, "ab") as log:
             self.offset = log.tell()
@@ -83,6 +83,7 @@ class Trial(tune.Trainable):
                 start_new_session=True,  # the terminal's Ctrl-C is for the driver alone
             )
         self.epoch = -1
+        self.file = Path(order.placements) / f"{order.name}-{uuid4().hex[:8]}.json"
         self.placed = {
             "name": order.name,
             "device": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
@@ -161,11 +162,10 @@ class Trial(tune.Trainable):
         """Where the run is and since when; and until when, once it has ended."""
         if self.process.poll() is not None and self.placed["ended"] is None:
             self.placed["ended"] = time.time()
-        path = Path(self.order.placement)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        part = self.file.with_suffix(".part")
         part.write_text(json.dumps(self.placed))
-        os.replace(part, path)
+        os.replace(part, self.file)
 
 
 def environment(order: Order) -> dict[str, str]:
@@ -176,8 +176,8 @@ def environment(order: Order) -> dict[str, str]:
     return own | threads | place | {"PYTHONUNBUFFERED": "1"}
 
 
-def wait_for_predecessor(folder: Path, seconds: float) -> None:
-    """If the run is being stopped still, as after the driver was killed, wait for its checkpoint."""
+def wait_for_lock(folder: Path, seconds: float) -> None:
+    """If a run is being stopped still, as after its driver was killed, wait for its checkpoint."""
     if folder.is_dir():
         lock = FileLock(folder / ".lock")
         try:
