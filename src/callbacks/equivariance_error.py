@@ -56,10 +56,7 @@ class EquivarianceError(Probe):
     def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Task]:
         most = max(self.options["samples"], self.options["curve_samples"])
         images, labels = validation_batch(trainer, most, module.device)
-        surroundings = trainer.datamodule.source.border
-        # Normalised black is not zero, but where the source is black outside, so are its outermost pixels.
-        border = "edge" if surroundings == "zeros" else surroundings
-        self._study = Study(module, images, labels, **self.options, border=border)
+        self._study = Study(module, images, labels, **self.options, border=trainer.datamodule.border)
         return self._study.tasks()
 
     def report(self, trainer: Trainer, module: LightningModule, results: Sequence[Any], step: int) -> None:

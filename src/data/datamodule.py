@@ -17,6 +17,7 @@ from src.data.loader import Batches, ImageBatches, Loader
 from src.data.sources import Source, Split, Statistics
 from src.data.store import stored
 from src.data.tables import generator
+from src.data.warp import Border
 
 
 class ImageDataModule(LightningDataModule):
@@ -90,6 +91,14 @@ class ImageDataModule(LightningDataModule):
     def size(self) -> tuple[int, int]:
         """(y, x) in pixels."""
         return self.source.size
+
+    @property
+    def border(self) -> Border:
+        """What to put outside of normalised images that are moved; `warp` has the choices.
+
+        Their black is not zero. But where the source is black outside, so are the outermost pixels of its images.
+        """
+        return "edge" if self.source.border == "zeros" else self.source.border
 
     @property
     def train_batches(self) -> int:
