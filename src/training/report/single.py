@@ -120,7 +120,7 @@ def robustness(subject: Subject) -> tuple[str, list[Item]]:
     measured = subject.measured
     says = (
         f"Accuracy on {subject.shown}, further turned about their centre or scaled, with the weights of "
-        f"{subject.weights}; new pixels are interpolated, and an image is continued by {OUTSIDE[subject.border]}."
+        f"{subject.weights}; new pixels are interpolated, and an image is continued by {OUTSIDE[subject.data.border]}."
     )
     rows = {
         "as they are": facts.percent(float(measured.rotation.accuracy[0])),
