@@ -118,5 +118,5 @@ def settled(entry: Entry) -> Entry:
     elif entry.state == "complete":  # its folder was removed
         entry.state = "waiting"
     elif entry.state == "running":
-        entry.state = "interrupted"
+        entry.state, entry.epoch = "interrupted", max(entry.epoch, status.get("epoch", 0))
     return entry
