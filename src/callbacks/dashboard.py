@@ -10,16 +10,15 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as summaries
 
 from src.callbacks.checkpoints import Checkpoints
-from src.callbacks.kernel_redundancy import MEASURES
+from src.callbacks.equivariance import LATTICE, RANDOM, acting, kinds
+from src.callbacks.kernel_redundancy import MEASURES, group_convolutions
 from src.callbacks.probe import Probe, Task, log, writers
 
-KINDS = ("rotation", "scale", "reflection", "random", "lattice")
-"""Of equivariance errors."""
 CHARTS: dict[str, dict[str, list[str]]] = {
     "training": {
         "loss": ["train/loss$", "val/loss$"],
@@ -28,8 +27,6 @@ CHARTS: dict[str, dict[str, list[str]]] = {
         "update to weight ratio": ["train/update_ratio"],
         "learning rate": ["lr-"],
     },
-    "equivariance error": {kind: [f"equivariance/{kind}/.*"] for kind in KINDS},
-    "redundancy along the group": {measure: [f"redundancy/{measure}/.*"] for measure in MEASURES},
     "throughput": {
         "samples per second": ["time/(epoch/)?samples_per_second$"],
         "share of time waiting for data": ["time/(epoch/)?data_share$"],
@@ -37,7 +34,7 @@ CHARTS: dict[str, dict[str, list[str]]] = {
         "memory in GiB": ["time/memory_gib$"],
     },
 }
-"""Charts by category, and the tags that each shows: regular expressions, matched from the beginning of a tag."""
+"""Charts of every net by category, and the tags that each shows: regular expressions, matched from their beginning."""
 METRICS = ("val/loss", "val/acc", "train/acc", "test/acc", "test/loss")
 """Shown in the table of runs, besides the best of what is monitored."""
 
@@ -48,7 +45,7 @@ Value = Scalar | Sequence[Scalar] | None
 class Dashboard(Probe):
     """Arranges TensorBoard's pages, in the first process; without that logger it does nothing.
 
-    - CUSTOM SCALARS: `CHARTS`;
+    - CUSTOM SCALARS: `charts_of` the net;
     - HPARAMS: the declared parameters of the run, and the last values of `METRICS` and of `best/<monitor>`, which is
       logged at the end of every epoch from what `Checkpoints` keeps. The run is marked as a success when it has ended;
     - TEXT: the configuration, and the command, host, commit and versions that the run was begun with;
@@ -75,7 +72,7 @@ class Dashboard(Probe):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step == 0 and trainer.is_global_zero:
             for writer in writers(trainer):
-                writer.add_custom_scalars(layout())
+                writer.add_custom_scalars(layout(charts_of(pl_module.net)))
                 self._declare(trainer, writer)
                 for tag, text in texts(self.about).items():
                     writer.add_text(tag, text, 0)
@@ -142,11 +139,19 @@ def session(hparams: Mapping[str, Scalar], metrics: Sequence[str]) -> tuple[Any,
     return summaries(dict(hparams), dict.fromkeys(metrics, 0))
 
 
-def layout() -> dict[str, dict[str, tuple[str, list[str]]]]:
-    """`CHARTS` as TensorBoard wants them."""
-    return {
-        category: {title: ("Multiline", tags) for title, tags in charts.items()} for category, charts in CHARTS.items()
-    }
+def charts_of(net: nn.Module) -> dict[str, dict[str, list[str]]]:
+    """`CHARTS`, equivariance errors of all that the net's group does, and redundancy if a layer has a group axis."""
+    group, sizes, own = acting(net)
+    names = [*kinds(group, sizes), RANDOM, *([LATTICE] if own else [])]
+    looks = {"equivariance error": {name: [f"equivariance/{name}/.*"] for name in names}}
+    if group_convolutions(net):
+        looks["redundancy along the group"] = {measure: [f"redundancy/{measure}/.*"] for measure in MEASURES}
+    return {"training": CHARTS["training"], **looks, "throughput": CHARTS["throughput"]}
+
+
+def layout(charts: Mapping[str, Mapping[str, list[str]]]) -> dict[str, dict[str, tuple[str, list[str]]]]:
+    """Charts as TensorBoard wants them."""
+    return {category: {title: ("Multiline", tags) for title, tags in own.items()} for category, own in charts.items()}
 
 
 def texts(about: Mapping[str, Any]) -> dict[str, str]:

@@ -163,8 +163,8 @@ def explain(error: Exception, overrides: Sequence[str], name: str) -> str:
         several = found[1]
     if several:
         return (
-            f"{several!r} is for several runs, which `make sweep` starts; `make train` starts one. In a shell, one value "
-            "with commas needs two kinds of quotes, \"implementation.formula='oi h, o x'\"."
+            f"{several!r} is for several runs, which `make sweep` starts; `make train` starts one. In a shell, one "
+            "value with commas needs two kinds of quotes, \"implementation.formula='oi h, o x'\"."
         )
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
         known = compose(name, overrides=[o for o in overrides if re.match(r"[a-z_/]+=", o) and is_group(o)])
