@@ -362,6 +362,11 @@ def session_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "status.json").read_text())["sessions"][-1]
 
 
+def parent(pid: int) -> int:
+    """The process that a process is a child of, on Linux."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def run_of(folder: Path, seed: int) -> Path:
     """The folder of the run with a seed; it must be there."""
     (found,) = (folder / "logs" / "quickstart").glob(f"*_seed{seed}-*")
@@ -388,10 +393,14 @@ def test_whatever_is_killed_nothing_is_lost(tmp_path: Path, whole: Path) -> None
     status = until(lambda: going(run_of(tmp_path, 0)), "a first epoch")
     os.kill(status["sessions"][-1]["pid"], signal.SIGKILL)
     until(lambda: ledger_of(tmp_path)["seed=1"].state == "complete", "a trial that is complete")
-    # The driver is killed; the runs see that it is gone.
-    status = until(lambda: going(run_of(tmp_path, 2)), "a third run")
+    # The driver is killed; the runs see that it is gone. One is held still, so that it is not done before.
+    pid = until(lambda: going(run_of(tmp_path, 2)), "a third run")["sessions"][-1]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    worker = parent(pid)
     first.kill()
     first.wait()
+    until(lambda: parent(pid) != worker, "the end of the worker")
+    os.kill(pid, signal.SIGCONT)
     last = until(lambda: session if (session := session_of(run_of(tmp_path, 2)))["ended"] else None, "its end")
     assert (last["status"], last["signal"]) == ("interrupted", "SIGHUP")
     before = times(run_of(tmp_path, 1))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from ray import tune
 
 from src.training.sweep.ledger import Ledger
+from src.training.sweep.placements import placements
 
 
 class Listener(tune.Callback):
@@ -36,10 +36,10 @@ class Listener(tune.Callback):
         self.ledger.change(name_of(trial), state=state, why=why)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.ledger.change(name_of(trial), state="running", why=why_of(trial))
+        self.ledger.change(name_of(trial), state="running", why=why_of(self.ledger, trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.ledger.change(name_of(trial), state="failed", why=why_of(trial))
+        self.ledger.change(name_of(trial), state="failed", why=why_of(self.ledger, trial))
 
 
 def name_of(trial: Any) -> str:
@@ -47,9 +47,8 @@ def name_of(trial: Any) -> str:
     return trial.config["order"]["name"]
 
 
-def why_of(trial: Any) -> str:
-    """Why Ray Tune lost a trial."""
-    text = str(trial.get_error() or "")
-    found = re.findall(r"RetryError: (.*)", text)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (found or lines or ["its machine or its worker was lost"])[-1][:500]
+def why_of(ledger: Ledger, trial: Any) -> str:
+    """Why a trial was lost, as its worker wrote it down; Ray may not know it yet."""
+    own = [place for place in placements(ledger.folder) if place["name"] == name_of(trial)]
+    last = max(own, key=lambda place: place["began"], default={})
+    return last.get("why") or "its machine or its worker was lost"

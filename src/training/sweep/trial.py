@@ -92,6 +92,7 @@ class Trial(tune.Trainable):
             "pid": self.process.pid,
             "began": time.time(),
             "ended": None,
+            "why": "",
         }
         self.write_placement()
 
@@ -151,7 +152,8 @@ class Trial(tune.Trainable):
             best = read(Path(self.order.folder) / "metrics.json").get(self.order.metric)
             return facts | {"outcome": "complete", "why": "", **({} if best is None else {self.order.metric: best})}
         log = tail(Path(self.order.log), self.offset)
-        why = reason(self.process.returncode, log)
+        why = self.placed["why"] = reason(self.process.returncode, log)
+        self.write_placement()
         if OUT_OF_MEMORY.search(log):
             return facts | {"outcome": "out of memory", "why": why}
         if re.match("error: ", why):  # of the configuration: it would come again
