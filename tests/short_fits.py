@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kills import SMALL
+from kills import SMALL, Bomb, execute, only_run
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -33,6 +34,17 @@ def fit(folder: Path, callbacks: Sequence[Callback], *overrides: str, **options:
     )
     trainer.fit(recipe.model, datamodule=recipe.datamodule)
     return trainer
+
+
+def whole_and_killed(folder: Path, overrides: Sequence[str], bomb: Bomb) -> tuple[Path, Path]:
+    """The folders of a run of two processes that is never stopped, and of one that a bomb kills and that goes on."""
+    whole, killed = folder / "whole" / "logs", folder / "killed" / "logs"
+    for logs in (whole, killed):
+        logs.parent.mkdir()
+    assert execute(overrides, whole, ranks=2) == [0, 0]
+    assert execute(overrides, killed, bomb, ranks=2)[bomb.rank] == -signal.SIGKILL
+    assert execute(overrides, killed, ranks=2) == [0, 0]
+    return only_run(whole), only_run(killed)
 
 
 def events(folder: Path) -> EventAccumulator:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from kills import SMALL, Bomb, execute, only_run
+from kills import SMALL, Bomb
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from short_fits import QUIET, events, fit, points
+from short_fits import QUIET, events, fit, points, whole_and_killed
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -208,13 +207,7 @@ def test_training_is_the_same_without_it(tmp_path: Path) -> None:
 def test_a_run_that_is_killed_writes_the_same(tmp_path: Path) -> None:
     """Over two processes: only the first writes."""
     overrides = [*SMALL, ADDED, "train.epochs=2"]
-    whole, killed = tmp_path / "whole" / "logs", tmp_path / "killed" / "logs"
-    for logs in (whole, killed):
-        logs.parent.mkdir()
-    assert execute(overrides, whole, ranks=2) == [0, 0]
-    assert execute(overrides, killed, Bomb("step", 9, rank=1), ranks=2)[1] == -signal.SIGKILL
-    assert execute(overrides, killed, ranks=2) == [0, 0]
-    one, two = (only_run(logs) / "tensorboard" for logs in (whole, killed))
+    one, two = (run / "tensorboard" for run in whole_and_killed(tmp_path, overrides, Bomb("step", 9, rank=1)))
     assert points(one.parent) == points(two.parent)
     assert {"best/val/acc", "val/acc"} < points(one.parent).keys()
     assert histograms(one.parent) == histograms(two.parent)

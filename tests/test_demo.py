@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from short_fits import QUIET
 from torch import Tensor, nn
 
 from scripts import demo
@@ -40,12 +41,7 @@ SMALL = [
     *(f"callbacks.{name}=null" for name in ("equivariance", "figures", "redundancy")),
 ]
 QUARTERS = [ANGLES.index(angle) for angle in (0, 90, 180, 270)]
-# Lightning's own, on this version of torch.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-    pytest.mark.filterwarnings("ignore:.*not supported by the model summary.*"),
-]
+pytestmark = [*QUIET, pytest.mark.filterwarnings("ignore:.*not supported by the model summary.*")]
 
 
 class Constant(nn.Module):

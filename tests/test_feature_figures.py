@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from io import BytesIO
 from itertools import pairwise
 from math import pi
@@ -12,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import GROUPS
-from kills import SMALL, Bomb, execute, only_run
+from kills import SMALL, Bomb
 from matplotlib.figure import Figure
 from PIL import Image
-from short_fits import QUIET, events, fit
+from short_fits import QUIET, events, fit, whole_and_killed
 
 from src.callbacks.drawing import pixels
 from src.callbacks.feature_figures import (
@@ -286,13 +285,7 @@ def test_training_is_the_same_without_it(tmp_path: Path, run: Path) -> None:
 def test_a_run_that_is_killed_draws_the_same(tmp_path: Path) -> None:
     """Over two processes, which share the work."""
     overrides = [*SMALL, ADDED, "train.epochs=2"]
-    whole, killed = tmp_path / "whole" / "logs", tmp_path / "killed" / "logs"
-    for logs in (whole, killed):
-        logs.parent.mkdir()
-    assert execute(overrides, whole, ranks=2) == [0, 0]
-    assert execute(overrides, killed, Bomb("step", 9), ranks=2)[0] == -signal.SIGKILL
-    assert execute(overrides, killed, ranks=2) == [0, 0]
-    one, two = (images(only_run(logs)) for logs in (whole, killed))
+    one, two = map(images, whole_and_killed(tmp_path, overrides, Bomb("step", 9)))
     assert one == two
     assert one.keys() == TAGS
     assert {len(pictures) for pictures in one.values()} == {2}

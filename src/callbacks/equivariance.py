@@ -29,7 +29,7 @@ from src.callbacks.probe import Task, untouched
 from src.data.warp import Border, warp
 from src.groups import SO2, Dilation, Group
 from src.models import Field, GConv
-from src.models.gconv import require_positive
+from src.models.gconv import convolutions, require_positive
 
 LOGITS = "logits"
 """The last layer, whose values must not change at all."""
@@ -138,7 +138,7 @@ class Study:
         require_positive(samples=samples, elements=elements, curve_samples=curve_samples, angles=angles)
         self.net, self.border = net, border
         self.group, sizes, own = acting(net)
-        self.layers = convolutions(net) if own else {}
+        self.layers = layers_of(net) if own else {}
         self.actions = actions(self.group, sizes, elements, promised=own)
         self.images = faded(images[:samples], max(stretch(self.group.matrix(g)) for _, g, _ in self.actions))
         self.pictures, self.labels = images[:curve_samples], labels[:curve_samples]
@@ -346,15 +346,15 @@ def actions(group: Group, sizes: Sequence[int], random: int, promised: bool = Tr
 
 def acting(net: nn.Module) -> tuple[Group, tuple[int, ...], bool]:
     """The group that a net is measured with, the sizes of its grid, and whether it is the net's own."""
-    for conv in convolutions(net).values():
+    for conv in layers_of(net).values():
         if kinds(conv.group, conv.elements):
             return conv.group, conv.elements, True
     return SO2(), (8,), False
 
 
-def convolutions(net: nn.Module) -> dict[str, GConv]:
+def layers_of(net: nn.Module) -> dict[str, GConv]:
     """Group convolutions by name, without the `net.` of a LightningModule."""
-    return {name.removeprefix("net."): part for name, part in net.named_modules() if isinstance(part, GConv)}
+    return {name.removeprefix("net."): conv for name, conv in convolutions(net).items()}
 
 
 @contextmanager

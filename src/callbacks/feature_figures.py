@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from src.callbacks.drawing import COLOURS, figure, pixels
@@ -20,6 +20,7 @@ from src.data.loader import ImageBatches
 from src.data.warp import rotate
 from src.groups import O2, SO2, Dilation, Group, Reflection, Trivial
 from src.models import Field, GConv
+from src.models.gconv import convolutions
 
 Picture = tuple[str, np.ndarray]
 """A tag and an image (y, x, 3) of uint8."""
@@ -114,11 +115,6 @@ class FeatureFigures(Probe):
         }
         drawn["confusion"] = draw_confusion(labels, logits.argmax(1), names)
         return [(tag, pixels(each)) for tag, each in drawn.items()]
-
-
-def convolutions(net: nn.Module) -> dict[str, GConv]:
-    """The group convolutions of a net, by their names in it."""
-    return {name: module for name, module in net.named_modules() if isinstance(module, GConv)}
 
 
 def seen(images: Tensor, dataset: ImageBatches) -> Tensor:

@@ -19,6 +19,7 @@ from src.callbacks.probe import Probe, Task, log, writers
 from src.groups import Group
 from src.models import GConv
 from src.models.factorisation import parts_of
+from src.models.gconv import convolutions
 
 WHOLE = "all"
 """The name of the spectrum along the whole group, beside those of its parts."""
@@ -116,8 +117,7 @@ def group_convolutions(net: nn.Module) -> dict[str, GConv]:
     Left out are kernels of one element, kernels that do not depend on the group, such as lifting's, and those of which
     the window leaves one pixel.
     """
-    convolutions = {name: module for name, module in net.named_modules() if isinstance(module, GConv)}
-    return {name: conv for name, conv in convolutions.items() if measurable(conv)}
+    return {name: conv for name, conv in convolutions(net).items() if measurable(conv)}
 
 
 def measurable(conv: GConv) -> bool:

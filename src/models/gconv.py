@@ -269,6 +269,11 @@ class GConv(nn.Module):
             )
 
 
+def convolutions(net: nn.Module) -> dict[str, GConv]:
+    """The group convolutions of a net, by their names in it."""
+    return {name: module for name, module in net.named_modules() if isinstance(module, GConv)}
+
+
 def same(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are equal in value, dtype and device."""
     return one is other or (one.dtype == other.dtype and one.device == other.device and torch.equal(one, other))

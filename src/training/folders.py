@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from src.training.instantiate import ConfigError
 from src.training.recipe import is_group, plain
 
 PLACEMENT = (
@@ -104,6 +107,29 @@ def changes(folder: Path, cfg: DictConfig) -> list[str]:
     """What a configuration has otherwise than the run in a folder; nothing if none is there."""
     path = folder / "config.yaml"
     return differences(decisive(OmegaConf.load(path)), decisive(cfg)) if path.exists() else []
+
+
+@contextmanager
+def locked(folder: Path, refusal: Callable[[], str]) -> Iterator[None]:
+    """Hold a folder's lock, which the system lets go whatever happens to this process.
+
+    Args:
+        folder: made if it is not there.
+        refusal: what to say if another process has it.
+
+    Raises:
+        ConfigError: if one has.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(refusal()) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def flattened(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.plugins.environments import SLURMEnvironment
@@ -146,21 +145,17 @@ def held(folder: Path) -> Iterator[None]:
     if rank() > 0:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
+
+    def refusal() -> str:
         session = (read_status(folder).get("sessions") or [{}])[-1]
         who = f"process {session.get('pid')} on {session.get('host')}"
-        raise ConfigError(
+        return (
             f"{folder} is being trained by {who}; wait for it, stop it, or start another run beside it with FRESH=1 "
             "(--fresh)."
-        ) from error
-    try:
+        )
+
+    with folders.locked(folder, refusal):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

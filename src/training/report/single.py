@@ -15,7 +15,6 @@ from src.callbacks.feature_figures import (
     COLUMNS,
     ROWS,
     TURNS,
-    convolutions,
     draw_confusion,
     draw_filters,
     draw_rotation,
@@ -25,6 +24,7 @@ from src.callbacks.feature_figures import (
 )
 from src.callbacks.kernel_redundancy import MEASURES, WHOLE, Spectra, Spectrum, averaged, draw_redundancy
 from src.data.warp import rotate
+from src.models.gconv import convolutions
 from src.training.registry import Run
 from src.training.report import facts
 from src.training.report.curves import Line, draw_lines, lines, scalars

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from src.training import folders
 from src.training.checkpoints import write_text
 from src.training.instantiate import ConfigError
 from src.training.recipe import build, plain, prepare
@@ -112,16 +112,8 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: if another driver has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ConfigError(f"{folder} is being run by another process; wait for it or stop it.") from error
-    try:
+    with folders.locked(folder, lambda: f"{folder} is being run by another process; wait for it or stop it."):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -90,18 +90,16 @@ class Ledger:
                 entry.changed = now()
                 self.write()
 
-    def note(self, name: str, result: dict[str, Any]) -> bool:
-        """Take over what a worker reports; whether there was a new epoch."""
+    def note(self, name: str, result: dict[str, Any]) -> None:
+        """Take over what a worker reports."""
         with self._lock:
             entry = self.entries[name]
-            new = result["epoch"] > entry.epoch
             entry.epoch, entry.device, entry.host = result["epoch"], result["device"], result["host"]
             if (value := result.get(self.metric)) is not None:
                 entry.value = value
                 if not entry.history or entry.history[-1][0] < entry.epoch:
                     entry.history.append((entry.epoch, value))
                     self.write()
-            return new
 
     def write(self) -> None:
         """Write the file, whole or not at all."""

@@ -8,6 +8,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -274,8 +275,6 @@ def draw_parallel(found: Sequence[Outcome], sweep: Sweep) -> bytes:
 
 def rescaled(places: Sequence[float]) -> list[float]:
     """From 0 to 1, in the logarithm where numbers span much."""
-    from math import log
-
     if min(places) > 0 and max(places) / min(places) >= STRETCH:
         places = [log(place) for place in places]
     low, high = min(places), max(places)

@@ -98,7 +98,7 @@ class Trial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Wait for an epoch, for the end, or for a little while."""
-        until = time.monotonic() + PATIENCE
+        until, status = time.monotonic() + PATIENCE, {}
         while time.monotonic() < until:
             if self.process.poll() is not None:
                 return self.ended()
@@ -107,7 +107,7 @@ class Trial(tune.Trainable):
             if self.epoch < status.get("epoch", 0) < self.order.epochs and self.owns(status):
                 break
             time.sleep(0.1)
-        return self.result(read(Path(self.order.folder) / "status.json"))
+        return self.result(status)
 
     def cleanup(self) -> None:
         """Stop the run: it writes a checkpoint, and is killed only if that takes longer than it may."""
