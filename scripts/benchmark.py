@@ -32,8 +32,8 @@ from src.models import Field, GConv, Pointwise, paths
 from src.models.blocks import BatchNorm, SpatialPool
 from src.models.masks import Disc, Mask, SmoothDisc
 from src.models.nets import CKGResNet
-from src.training.checkpoints import write_text
-from src.training.process import keep_freed_memory
+from src.runs.checkpoints import write_text
+from src.runs.process import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMS = ("nonseparable", "separable", "gseparable", "dseparable", "dgseparable")

@@ -40,8 +40,8 @@ from src.data import Augmentation, Split, Statistics
 from src.data.augment import COLUMNS, Parameters
 from src.data.loader import Batches, ImageBatches, Loader
 from src.data.tables import uniform_table
-from src.training.checkpoints import write_text
-from src.training.process import keep_freed_memory
+from src.runs.checkpoints import write_text
+from src.runs.process import keep_freed_memory
 
 SHAPES = {"MNIST": (1, 28, 28), "CIFAR": (3, 32, 32)}
 AUGMENTATIONS = {

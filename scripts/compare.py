@@ -14,10 +14,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from src.data.files import replacing
+from src.config.instantiate import ConfigError
+from src.data.io.files import replacing
+from src.runs.compare import Group, compare, excluded
+from src.runs.record import Run, select
 from src.training.commands import fail
-from src.training.instantiate import ConfigError
-from src.training.registry import Group, Run, compare, excluded, select
 
 UNBROKEN = 160
 """Columns where the output is no terminal, so that every group is on a line."""

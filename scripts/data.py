@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from src.config.instantiate import ConfigError
 from src.data import ImageDataModule, Source
-from src.data.fetch import DownloadError
-from src.data.published import Published
+from src.data.io.fetch import DownloadError
+from src.data.sets.published import Published
 from src.training.commands import Data, fail, load_data
-from src.training.instantiate import ConfigError
 
 UNBROKEN = 160
 """Columns where the output is no terminal, so that sums and most paths stay on one line."""

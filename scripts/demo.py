@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from src.callbacks.drawing import COLOURS, figure, png
+from src.analysis.drawing import COLOURS, figure, png
+from src.config.instantiate import ConfigError
 from src.data import ImageDataModule
-from src.data.files import replacing
+from src.data.io.files import replacing
 from src.data.warp import Border, warp
+from src.runs.process import keep_freed_memory, quiet
 from src.training.commands import fail
 from src.training.demo import ANGLES, Demonstration, Outcome, demonstrate, turns
-from src.training.instantiate import ConfigError
-from src.training.process import keep_freed_memory, quiet
 
 SHOWN = tuple(range(0, 361, 45))
 """Angles in degrees at which the picture has a test image."""

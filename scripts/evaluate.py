@@ -11,10 +11,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
+from src.config.instantiate import ConfigError
+from src.runs.process import quiet
 from src.training.commands import fail
 from src.training.evaluate import evaluate
-from src.training.instantiate import ConfigError
-from src.training.process import quiet
 
 
 def main() -> None:

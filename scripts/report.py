@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from src.config.instantiate import ConfigError
+from src.reports.report import IMAGES, report
+from src.runs.process import keep_freed_memory, quiet
 from src.training.commands import fail
-from src.training.instantiate import ConfigError
-from src.training.process import keep_freed_memory, quiet
-from src.training.report.report import IMAGES, report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

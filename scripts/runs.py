@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
+from src.config.instantiate import ConfigError
+from src.runs.record import STATUSES, Run, select, timestamp
 from src.training.commands import fail
-from src.training.instantiate import ConfigError
-from src.training.registry import STATUSES, Run, select, timestamp
 
 UNBROKEN = 160
 """Columns where the output is no terminal, so that every run is on a line."""

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from src.data.files import replacing
+from src.config.instantiate import ConfigError
+from src.data.io.files import replacing
 from src.data.loader import ImageBatches
 from src.data.sheet import ROWS, contact_sheet
 from src.training.commands import Data, fail, load_data
-from src.training.instantiate import ConfigError
 
 EPOCHS = (0, 1)
 SAMPLES = 4

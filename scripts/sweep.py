@@ -9,12 +9,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from src.config.instantiate import ConfigError
+from src.runs.process import quiet
+from src.sweeps.driver import run
+from src.sweeps.results import present
+from src.sweeps.sweep import compose_sweep
 from src.training.commands import fail
-from src.training.instantiate import ConfigError
-from src.training.process import quiet
-from src.training.sweep.driver import run
-from src.training.sweep.plan import compose_sweep
-from src.training.sweep.results import present
 
 CODES = {"failed": 1, "out of memory": 1, "interrupted": 130, "waiting": 130, "running": 130}
 """The exit code where a trial is left in such a state; the first that applies."""

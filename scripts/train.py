@@ -12,11 +12,12 @@ import hydra
 from omegaconf import DictConfig
 
 from src.callbacks import Interrupted
+from src.config.compose import compose_config
+from src.config.instantiate import ConfigError
+from src.runs.process import die_with_parent, keep_freed_memory, quiet, rank
 from src.training.commands import fail
-from src.training.instantiate import ConfigError
-from src.training.plan import describe
-from src.training.process import die_with_parent, keep_freed_memory, quiet, rank
-from src.training.recipe import compose_config, of_run
+from src.training.dry_run import describe
+from src.training.recipe import of_run
 from src.training.run import Request, train
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.data.fetch import File
+from src.data.io.fetch import File
 
 STEP = 25
 """From a channel to the next, in the centre of a picture."""

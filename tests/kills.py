@@ -106,9 +106,10 @@ def work(
     """What such a process does; with several ranks, as torchrun would have started it."""
     import torch
 
-    from src.training.instantiate import ConfigError
-    from src.training.process import quiet
-    from src.training.recipe import compose_config, of_run
+    from src.config.compose import compose_config
+    from src.config.instantiate import ConfigError
+    from src.runs.process import quiet
+    from src.training.recipe import of_run
     from src.training.run import Request, train
 
     quiet()

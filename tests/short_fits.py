@@ -13,7 +13,8 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src.training.recipe import build, compose_config
+from src.config.compose import compose_config
+from src.training.recipe import build
 
 QUIET = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),

@@ -18,7 +18,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from src.callbacks import Checkpoints
 from src.callbacks.dashboard import METRICS, Dashboard, add_histogram, charts_of, declared, texts
-from src.training.recipe import build, compose_config
+from src.config.compose import compose_config
+from src.training.recipe import build
 
 pytestmark = QUIET
 HPARAMS = {"lr": 0.1, "elements": [8, 3], "net": "ckgresnet", "augmented": True, "clip": None}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from src.data import archive
-from src.data.archive import gunzip, members
+from src.data.io import archive
+from src.data.io.archive import gunzip, members
 
 CONTENT = {"set/a.bin": b"a" * 1000, "set/b.bin": bytes(range(256)) * 40, "set/c.bin": b""}
 KINDS = ("data.tar.gz", "data.tgz", "data.tar", "data.zip")

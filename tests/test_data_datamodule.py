@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from src.config.compose import CONFIGS, compose_config
+from src.config.instantiate import instantiate
 from src.data import Digits, ImageDataModule, Pool, Pools, Source
-from src.training.instantiate import instantiate
-from src.training.recipe import CONFIGS, compose_config
 
 # Of the trainer, about itself and about what is meant: a batch is a slice in memory and needs no workers.
 TRAINER_WARNINGS = pytest.mark.filterwarnings(

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from servers import PIECE, Server, serving
 
-from src.data import fetch
-from src.data.fetch import ChecksumError, DownloadError, File, locate
-from src.data.files import locked, replacing
+from src.data.io import fetch
+from src.data.io.fetch import ChecksumError, DownloadError, File, locate
+from src.data.io.files import locked, replacing
 
 Serve = Callable[..., Server]
 

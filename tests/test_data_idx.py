@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.idx import parse_idx, read_idx
+from src.data.io.idx import parse_idx, read_idx
 
 
 def idx(array: np.ndarray) -> bytes:

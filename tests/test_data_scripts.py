@@ -15,11 +15,11 @@ from PIL import Image
 from rich.console import Console
 
 from scripts import data, show
+from src.config.instantiate import ConfigError
 from src.data import Digits, Mnist
-from src.data.fetch import File
+from src.data.io.fetch import File
 from src.data.sheet import arrange
 from src.training.commands import data_sets, load_data
-from src.training.instantiate import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 NONE = "error: `dataset` must be given, as dataset=NAME. There are: "

@@ -39,10 +39,10 @@ from src.data import (
     Split,
     Splits,
     Stl10,
-    fetch,
 )
-from src.data.fetch import ChecksumError, DownloadError, File
-from src.data.published import Published
+from src.data.io import fetch
+from src.data.io.fetch import ChecksumError, DownloadError, File
+from src.data.sets.published import Published
 from src.training import Recipe, load_recipe
 
 SMALL = ("net.hidden_sizes=[4,4,6]", "conv.kernel_size=5", "net.exact=off", "train.batch_size=8")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from scripts import demo
 from src.data import Digits, ImageDataModule
 from src.data.warp import rotate
+from src.runs.identity import decisive
 from src.training import load_recipe
 from src.training.demo import (
     ANGLES,
@@ -27,7 +28,6 @@ from src.training.demo import (
     configuration,
     demonstrate,
 )
-from src.training.folders import decisive
 from src.training.recipe import build
 
 SMALL = [

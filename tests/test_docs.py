@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src.training.recipe import CONFIGS, compose_config, flatten
+from src.config.compose import CONFIGS, compose_config, flatten
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

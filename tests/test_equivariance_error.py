@@ -17,28 +17,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_extension import Squeeze
 from torch import Tensor, nn
 
-from src.callbacks.drawing import pixels
-from src.callbacks.equivariance import (
-    Action,
-    Study,
-    accuracy_under,
-    acting,
-    actions,
-    convolutions,
-    faded,
-    field_error,
-    full_precision,
-    kinds,
-    lie_derivative,
-    measure,
-    predict,
-    scales,
-    translated,
-    watched,
-)
-from src.callbacks.equivariance_error import EquivarianceError, draw_curves, draw_layers, explain
+from src.analysis.actions import Action, acting, actions, kinds
+from src.analysis.drawing import pixels
+from src.analysis.equivariance import Study, accuracy_under, lie_derivative, measure
+from src.analysis.equivariance_figures import draw_curves, draw_layers, explain
+from src.analysis.moving import faded, field_error, full_precision, predict, scales, translated, watched
+from src.callbacks.equivariance_error import EquivarianceError
 from src.groups import SO2, Dilation, Group, Trivial
 from src.models import Field, GConv
+from src.models.gconv import convolutions
 from src.models.kernels import Siren
 from src.models.masks import Mask
 from src.models.nets import CKGResNet
@@ -195,7 +182,7 @@ def test_off_the_grid_errors_shrink_with_resolution_if_elements_move_along(
     studies = [Study(Two(size, group), smooth(2, size), torch.zeros(2)) for size in (32, 64, 128)]
     with torch.no_grad():
         along = [study.compare(action)[0]["conv"] for study in studies]
-        monkeypatch.setattr("src.callbacks.equivariance.translated", lambda *_: nullcontext())
+        monkeypatch.setattr("src.analysis.equivariance.translated", lambda *_: nullcontext())
         staying = [study.compare(action)[0]["conv"] for study in studies]
     # Linear interpolation and sums over pixels err with the square of their distance.
     assert along[1] < along[0] / 3

@@ -16,12 +16,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from short_fits import QUIET, events, fit, whole_and_killed
 
-from src.callbacks.drawing import pixels
-from src.callbacks.feature_figures import (
+from src.analysis.drawing import pixels
+from src.analysis.pictures import (
     WRONG,
-    FeatureFigures,
     confusion,
-    convolutions,
     draw_confusion,
     draw_filters,
     draw_rotation,
@@ -31,10 +29,12 @@ from src.callbacks.feature_figures import (
     outputs,
     seen,
 )
+from src.callbacks.feature_figures import FeatureFigures, convolutions
+from src.config.compose import compose_config
 from src.data.warp import rotate
 from src.groups import SO2, Dilation, Product, Trivial
 from src.models import Field, GConv
-from src.training.recipe import build, compose_config
+from src.training.recipe import build
 
 pytestmark = QUIET
 ADDED = "++callbacks.figures={_target_: src.callbacks.feature_figures.FeatureFigures, every_epochs: 2, samples: 20}"

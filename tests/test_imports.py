@@ -1,4 +1,4 @@
-"""Imports run groups -> models -> data, callbacks -> training -> scripts, and never back."""
+"""Imports run from groups to scripts through the rooms of src, one way, and never back."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MAY_IMPORT = {
-    "groups": {"groups"},
-    "models": {"groups", "models"},
-    "data": {"groups", "data"},
-    "callbacks": {"groups", "models", "data", "callbacks"},
-    "training": {"groups", "models", "data", "callbacks", "training"},
-}
+ROOMS = ("groups", "models", "data", "analysis", "callbacks", "config", "runs", "training", "sweeps", "reports")
+"""In the order in which they may import each other: each from itself and from those before it."""
+BESIDE = ("require",)
+"""Modules that are no rooms, and import nothing of src."""
 TORCH_ONLY = ("src/groups", "src/models/kernels")
 
 
@@ -34,13 +31,22 @@ def layers(names: set[str]) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("src.")}
 
 
-@pytest.mark.parametrize("package", MAY_IMPORT)
-def test_layers(package: str) -> None:
-    files = list((ROOT / "src" / package).rglob("*.py"))
+def test_every_folder_is_a_room() -> None:
+    assert {path.name for path in (ROOT / "src").iterdir() if path.is_dir() and path.name != "__pycache__"} == {*ROOMS}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_layers(room: str) -> None:
+    files = list((ROOT / "src" / room).rglob("*.py"))
     assert files
     for path in files:
-        back = layers(imported(path.read_text())) - MAY_IMPORT[package]
+        back = layers(imported(path.read_text())) - {*ROOMS[: ROOMS.index(room) + 1], *BESIDE}
         assert not back, f"{path.relative_to(ROOT)} imports {back}"
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_all_rooms_import_imports_none(name: str) -> None:
+    assert not layers(imported((ROOT / "src" / f"{name}.py").read_text()))
 
 
 @pytest.mark.parametrize("folder", TORCH_ONLY)

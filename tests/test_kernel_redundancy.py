@@ -15,9 +15,8 @@ from kills import SMALL, Bomb, execute, only_run, result, unequal
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from src.callbacks.kernel_redundancy import (
+from src.analysis.redundancy import (
     MEASURES,
-    KernelRedundancy,
     Spectrum,
     draw_redundancy,
     forced,
@@ -28,6 +27,7 @@ from src.callbacks.kernel_redundancy import (
     spectra,
     spectrum,
 )
+from src.callbacks.kernel_redundancy import KernelRedundancy
 from src.groups import O2, SO2, Dilation, Group, Product, Reflection
 from src.models import GConv
 from src.models.nets import CKGResNet

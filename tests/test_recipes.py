@@ -9,12 +9,12 @@ import torch
 from laws import check_net
 from omegaconf import OmegaConf
 
+from src.config.compose import CONFIGS
+from src.config.instantiate import check, instantiate
 from src.data import Pcam, Pool, Pools
-from src.data.published import Published
+from src.data.sets.published import Published
 from src.models.exactness import has_exact_elements
 from src.training import ConfigError, Recipe, load_recipe
-from src.training.instantiate import check, instantiate
-from src.training.recipe import CONFIGS
 
 RECIPES = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 PARAMETERS = {

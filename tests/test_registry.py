@@ -18,9 +18,12 @@ import yaml
 
 from scripts import compare as compare_command
 from scripts import runs as runs_command
-from src.training import ConfigError, registry
-from src.training.recipe import compose_config, plain
-from src.training.registry import compare, distinguishing, excluded, mark_copies, runs, written
+from src.config.compose import compose_config, plain
+from src.runs import compare as comparing
+from src.runs import record as registry
+from src.runs.compare import compare, distinguishing, excluded, mark_copies, written
+from src.runs.record import runs
+from src.training import ConfigError
 
 DAY = "2026-03-{:02}T12:00:00+00:00"
 
@@ -382,8 +385,10 @@ def test_groups_are_told_apart_by_few_keys(
 
 def test_scales_of_sim2() -> None:
     flats = [
-        dict(registry.flattened(configuration("group=sim2", "implementation=separable+2d", f"group.max_scale={scale}")))
-        for scale in (1.5, 2.0)
+        dict(
+            comparing.flattened(configuration("group=sim2", "implementation=separable+2d", f"group.max_scale={scale}"))
+        )
+        for s in (1.5, 2.0)
     ]
     assert distinguishing(flats) == ["group.max_scale"]
 
@@ -411,7 +416,7 @@ def test_copies_of_the_seed(values: dict[int, list[int]], copies: dict[int, list
     found: dict[int, list[bool | None]] = {}
     for flat, run in members:
         value = flat["order_seed"]
-        found.setdefault(run.seed, []).append(None if isinstance(value, registry.Either) else value == registry.SEED)
+        found.setdefault(run.seed, []).append(None if isinstance(value, comparing.Either) else value == comparing.SEED)
     assert found == copies
 
 
@@ -423,7 +428,7 @@ def test_what_cannot_be_told_apart_is_not(make: Callable[..., Path], logs: Path)
 
 
 def test_values_are_written_as_overrides() -> None:
-    values = [None, True, 0.5, 1e-5, [1, [2, 3]], "a b", registry.Target("src.groups.SO2")]
+    values = [None, True, 0.5, 1e-5, [1, [2, 3]], "a b", comparing.Target("src.groups.SO2")]
     assert list(map(written, values)) == ["null", "true", "0.5", "1e-05", "[1,[2,3]]", "a b", "SO2"]
 
 

@@ -22,18 +22,18 @@ from PIL import Image
 from torch import nn
 
 from scripts import report as command
-from src.callbacks.kernel_redundancy import group_convolutions, spectra
+from src.analysis.redundancy import group_convolutions, spectra
+from src.config.compose import compose_config
+from src.reports import several, single
+from src.reports.costs import costs
+from src.reports.curves import Line, lines, scalars
+from src.reports.loaded_run import Subject, subject
+from src.reports.page import TEMPLATE, Code, Note, Section, Table, html
+from src.reports.report import report
+from src.reports.several import Entry, differences, remarks
+from src.reports.single import NO_GROUP, rates, spectrum_rows
+from src.runs.record import read
 from src.training import ConfigError, load_recipe, train
-from src.training.recipe import compose_config
-from src.training.registry import read
-from src.training.report import several, single
-from src.training.report.costs import costs
-from src.training.report.curves import Line, lines, scalars
-from src.training.report.page import TEMPLATE, Code, Note, Section, Table, html
-from src.training.report.report import report
-from src.training.report.several import Entry, differences, remarks
-from src.training.report.single import NO_GROUP, rates, spectrum_rows
-from src.training.report.subject import Subject, subject
 
 SINGLE = ["Result", "Training", *single.OF_NET, "Costs", "Reproduction"]
 SEVERAL = ["Runs", "Training", "Robustness", "Equivariance", "Redundancy", "Costs", "Reproduction"]

@@ -17,9 +17,9 @@ from kills import SMALL, WAYS, Bomb, execute, only_run, result, unequal
 from omegaconf import OmegaConf
 
 from src.callbacks.interruption import CODES
+from src.config.compose import compose_config
+from src.runs.checkpoints import latest, load, load_weights, read_weights
 from src.training import ConfigError
-from src.training.checkpoints import latest, load, load_weights, read_weights
-from src.training.recipe import compose_config
 from src.training.run import Request, choose, train
 
 # Lightning's own, on this version of torch.

@@ -14,10 +14,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.utils.tensorboard import SummaryWriter
 
+from src.config.compose import CONFIGS, compose_config, plain
+from src.config.keys import KEPT, accepted_by, check_keys, locate
 from src.data import Mnist, MnistRotOfficial, mnist_rot
 from src.training import ConfigError
-from src.training.recipe import CONFIGS, compose_config, plain
-from src.training.signatures import KEPT, accepted_by, check_keys, locate
 
 RECIPES = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 
@@ -174,7 +174,7 @@ def node(**keys: Any) -> DictConfig:
     return OmegaConf.create({"net": {"_target_": "torch.nn.Sequential", "_args_": [keys]}})
 
 
-@pytest.mark.parametrize("target", ["os.system", "torch.load", "src.data.files.os.system", "builtins.nothing.there"])
+@pytest.mark.parametrize("target", ["os.system", "torch.load", "src.data.io.files.os.system", "builtins.nothing.there"])
 def test_targets_outside_the_project_are_refused(target: str) -> None:
     with pytest.raises(ConfigError, match="`_target_` must be one of src"):
         check_keys(node(_target_=target))

@@ -21,15 +21,15 @@ from kills import SMALL, execute, free_port, result, unequal
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scripts import sweep as command
+from src.config.compose import compose_config
+from src.sweeps import cluster as cluster_of
+from src.sweeps import driver
+from src.sweeps.placements import busy, clashes, placements
+from src.sweeps.results import averaged, positions, present, rescaled
+from src.sweeps.space import Interval, axis, drawn, grid, points
+from src.sweeps.store import Entry, Ledger
+from src.sweeps.sweep import Sweep, compose_sweep
 from src.training import ConfigError
-from src.training.recipe import compose_config
-from src.training.sweep import cluster as cluster_of
-from src.training.sweep import driver
-from src.training.sweep.ledger import Entry, Ledger
-from src.training.sweep.placements import busy, clashes, placements
-from src.training.sweep.plan import Sweep, compose_sweep
-from src.training.sweep.results import averaged, positions, present, rescaled
-from src.training.sweep.space import Interval, axis, drawn, grid, points
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = [sys.executable, str(ROOT / "scripts" / "sweep.py")]
@@ -233,7 +233,7 @@ def test_busy_places_are_counted() -> None:
 
 
 def test_a_worker_hands_on_nothing_of_other_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from src.training.sweep import trial
+    from src.sweeps import worker as trial
 
     foreign = ["SLURM_NTASKS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "NODE_RANK"]
     foreign += [
@@ -255,7 +255,7 @@ def test_a_worker_hands_on_nothing_of_other_launchers(monkeypatch: pytest.Monkey
 
 
 def test_a_worker_says_why_a_run_ended(tmp_path: Path) -> None:
-    from src.training.sweep import trial
+    from src.sweeps import worker as trial
 
     log = "Traceback (most recent call last):\n  File\nRuntimeError: nothing works\n  (a hint)\n"
     assert trial.reason(1, log) == "RuntimeError: nothing works"
@@ -537,7 +537,7 @@ def test_optuna_and_asha_go_on_with_what_they_know(tmp_path: Path) -> None:
 
 
 def test_searches_are_told_of_earlier_trials(tmp_path: Path) -> None:
-    from src.training.sweep.search import early_stopping, searcher
+    from src.sweeps.search import early_stopping, searcher
 
     words = [
         "sweep=lr_asha",

@@ -13,12 +13,12 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from src.config.compose import compose_config
+from src.runs.checkpoints import AtomicCheckpointIO
+from src.runs.identity import run_id
+from src.runs.status import Status
 from src.training import ConfigError, load_recipe, train
-from src.training.checkpoints import AtomicCheckpointIO
-from src.training.folders import run_id
-from src.training.recipe import compose_config
 from src.training.run import Request
-from src.training.status import Status
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [

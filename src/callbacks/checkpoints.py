@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from src.callbacks.interruption import Interrupted, Interruption
-from src.data.files import replacing
+from src.data.io.files import replacing
 
 LAST, PREVIOUS, BEST, WEIGHTS = "last.ckpt", "previous.ckpt", "best.ckpt", "weights.pt"
 SAVE = 1

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as summaries
 
+from src.analysis.actions import LATTICE, RANDOM, acting, kinds
+from src.analysis.look import Task
+from src.analysis.redundancy import MEASURES, group_convolutions
 from src.callbacks.checkpoints import Checkpoints
-from src.callbacks.equivariance import LATTICE, RANDOM, acting, kinds
-from src.callbacks.kernel_redundancy import MEASURES, group_convolutions
-from src.callbacks.probe import Probe, Task, log, writers
+from src.callbacks.probe import Probe, log, writers
 
 CHARTS: dict[str, dict[str, list[str]]] = {
     "training": {

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torchmetrics import MetricCollection
+
+from src.analysis.look import random_state, restore_random_state
 
 
 class ExactState(Callback):
@@ -52,27 +52,6 @@ class ExactState(Callback):
             shares = [process["metrics"][name] for process in self._processes[rank::ranks]]
             restore_sums(metric, shares)
         self._processes = []
-
-
-def random_state() -> dict[str, Any]:
-    """The state of every global generator, in plain containers and tensors."""
-    kind, words, position, has_normal, normal = np.random.get_state()
-    state: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": [kind, torch.from_numpy(words.astype(np.int64)), position, has_normal, normal],
-        "torch": torch.get_rng_state(),
-    }
-    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
-
-
-def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Undo what has been drawn since `random_state`; on another kind of device its generator stays as it is."""
-    kind, words, position, has_normal, normal = state["numpy"]
-    random.setstate(state["python"])
-    np.random.set_state((kind, words.numpy().astype(np.uint32), position, has_normal, normal))
-    torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
 def sums(metric: Any) -> dict[str, Tensor | int]:

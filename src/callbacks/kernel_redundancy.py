@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from math import prod
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from torch import Tensor, nn
 
-from src.callbacks.drawing import COLOURS, figure, pixels
-from src.callbacks.probe import Probe, Task, log, writers
-from src.groups import Group
-from src.models import GConv
-from src.models.factorisation import parts_of
-from src.models.gconv import convolutions
-
-WHOLE = "all"
-"""The name of the spectrum along the whole group, beside those of its parts."""
-LINES: dict[str, dict[str, Any]] = {
-    "initial": {"color": COLOURS[4], "linewidth": 5},
-    "trained": {"color": COLOURS[0], "marker": "o"},
-    "random": {"color": COLOURS[2], "marker": "^", "linestyle": ":"},
-}
-"""How each is drawn; the first is wide, for in the first look it lies under the second."""
-ROUNDING = 1e-12
-"""A share of the energy below which what is left of a float32 kernel is rounding."""
-
-
-class Spectrum(NamedTuple):
-    """The singular values s of matrices (elements, pixels), as means over kernels."""
-
-    first: float
-    """Share of the first component, s_1^2 / sum s^2; the mean over the elements is not removed."""
-    first_centred: float
-    """The same after the mean over the elements is removed; 1 for a kernel that is constant along the group."""
-    effective_rank: float
-    """exp of the entropy of s / sum s, not centred: between 1 and the number of singular values."""
-    components95: float
-    """The smallest number of components that hold 95 % of the energy, not centred."""
-    shares: tuple[float, ...]
-    """Every component's share of the energy, descending, not centred."""
-    forced: bool = False
-    """Whether all matrices have rank 1 by the form of the kernel, whatever is learned."""
-
-
-MEASURES = ("first", "first_centred", "effective_rank", "components95")
-
-Spectra = Mapping[str, Spectrum]
-"""A layer's, along the whole group and along each part."""
+from src.analysis.drawing import pixels
+from src.analysis.look import Task
+from src.analysis.redundancy import (
+    Spectra,
+    Spectrum,
+    draw_redundancy,
+    group_convolutions,
+    numbers,
+    random_spectra,
+    spectra,
+)
+from src.callbacks.probe import Probe, log, writers
 
 
 class KernelRedundancy(Probe):
@@ -109,192 +74,3 @@ class KernelRedundancy(Probe):
         for writer in writers(trainer) if any(trained.values()) else ():
             image = pixels(draw_redundancy(trained, self.initial, random))
             writer.add_image("redundancy/spectra", image, step, dataformats="HWC")
-
-
-def group_convolutions(net: nn.Module) -> dict[str, GConv]:
-    """The layers that have a group axis and pixels to speak of, by their names in the net.
-
-    Left out are kernels of one element, kernels that do not depend on the group, such as lifting's, and those of which
-    the window leaves one pixel.
-    """
-    return {name: conv for name, conv in convolutions(net).items() if measurable(conv)}
-
-
-def measurable(conv: GConv) -> bool:
-    """Whether matrices (elements, pixels) of a layer's kernels have more than one row, and columns that differ."""
-    if not conv.kernel.carried or len(conv.kernel.grid) == 1:
-        return False
-    return int((identity_window(conv) != 0).any(0).sum()) > 1
-
-
-def spectra(conv: GConv) -> dict[str, Spectrum]:
-    """Of a layer's kernels for the identity as output element, where all input elements share one spatial frame.
-
-    Returns:
-        `all` for the whole group, and, for a product, one for each part of more than one element, named by what it
-        counts, such as `rotations`: over all kernels and all elements of the other parts. Nothing if all kernels are
-        zero or not finite.
-    """
-    with torch.no_grad():
-        kernels = conv.weight(conv.group.identity, conv.kernel.grid)
-    return spectra_of(torch.einsum("oaibyx->aoibyx", kernels).flatten(0, 2), conv)
-
-
-def random_spectra(conv: GConv, draws: int = 256) -> dict[str, Spectrum]:
-    """`spectra` of kernels that are white noise under the layer's windows: of no structure but what these impose.
-
-    Args:
-        conv: the layer.
-        draws: how many kernels; always the same ones.
-    """
-    window = identity_window(conv)
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(draws, *window.shape, dtype=torch.float64, generator=generator)
-    found = spectra_of(noise.to(window.device) * window, conv)
-    return {name: spectrum._replace(forced=False) for name, spectrum in found.items()}
-
-
-@torch.no_grad()
-def identity_window(conv: GConv) -> Tensor:
-    """What multiplies the kernel nets' values for the identity as output element: (b, y, x), float64."""
-    window = conv.kernel.window(conv.group.identity, conv.kernel.grid)[0].double()
-    return window.expand(len(conv.kernel.grid), conv.kernel_size, conv.kernel_size)
-
-
-def spectra_of(kernels: Tensor, conv: GConv) -> dict[str, Spectrum]:
-    """Of kernels (n, b, y, x) on the elements of a layer, along all of the group and along its parts."""
-    sizes = [prod(own) for _, own in conv.group.part_sizes(conv.elements)]
-    found = {WHOLE: spectrum(kernels, forced(conv))}
-    for part, name in enumerate(part_names(conv.group)) if len(sizes) > 1 else ():
-        if sizes[part] > 1:
-            slices = kernels.unflatten(1, sizes).movedim(1 + part, -3).flatten(0, -4)
-            found[name] = spectrum(slices, forced(conv, part))
-    return {name: of for name, of in found.items() if of is not None}
-
-
-def part_names(group: Group) -> list[str]:
-    """What each part counts, as one word; with its place in the product where two parts count the same."""
-    words = ["_".join(part.counts).replace(" ", "_") for part in group.parts]
-    return [word if words.count(word) == 1 else f"{word}_h{n}" for n, word in enumerate(words)]
-
-
-def forced(conv: GConv, part: int | None = None) -> bool:
-    """Whether the form of a kernel leaves matrices of rank 1: no factor joins pixels with the group, or with a part.
-
-    Windows are functions of one coordinate each and join nothing.
-    """
-    count = len(conv.group.parts)
-    along = frozenset(range(count) if part is None else [part])
-    joint = [factor.coordinates for factor in conv.kernel.factorisation.factors if "x" in factor.coordinates]
-    return not any(parts_of(word, count) & along for coordinates in joint for word in coordinates)
-
-
-def spectrum(kernels: Tensor, forced: bool = False) -> Spectrum | None:
-    """Of kernels (n, b, y, x) as n matrices (b, y x), in float64.
-
-    Args:
-        kernels: those that are zero or not finite are left out.
-        forced: see `Spectrum`.
-
-    Returns:
-        None if no kernel is left.
-
-    Reference:
-        The effective rank: a measure of effective dimensionality (Roy, Vetterli, 2007)
-        https://ieeexplore.ieee.org/document/7098875
-    """
-    matrices = kernels.double().flatten(2)
-    norms = torch.linalg.matrix_norm(matrices)
-    kept = (norms > 0) & norms.isfinite()
-    if not kept.any():
-        return None
-    matrices = matrices[kept] / norms[kept, None, None]
-    energies = component_energies(matrices)
-    shares = energies / energies.sum(-1, keepdim=True)
-    weights = energies.sqrt() / energies.sqrt().sum(-1, keepdim=True)
-    # A sum that is 95 % up to rounding is 95 %.
-    components95 = 1 + (shares.cumsum(-1) < 0.95 - ROUNDING).sum(-1).double()
-    varying = component_energies(matrices - matrices.mean(1, keepdim=True))
-    left = varying.sum(-1)
-    first_centred = torch.where(left > ROUNDING, varying[:, 0] / left, 1.0)
-    effective_rank = torch.special.entr(weights).sum(-1).exp()
-    each = (shares[:, 0], first_centred, effective_rank, components95)
-    return Spectrum(*(float(values.mean()) for values in each), tuple(shares.mean(0).tolist()), forced)
-
-
-def component_energies(matrices: Tensor) -> Tensor:
-    """Squared singular values, descending: (n, b, u) -> (n, min(b, u))."""
-    _, b, u = matrices.shape
-    gram = torch.einsum("nbu,ncu->nbc" if b <= u else "nbu,nbv->nuv", matrices, matrices)
-    energies = torch.linalg.eigvalsh(gram).flip(-1)
-    # Below this an eigenvalue is rounding, and its root, which the effective rank takes, would not be small.
-    rounding = gram.shape[-1] * torch.finfo(gram.dtype).eps * energies[:, :1]
-    return torch.where(energies > rounding, energies, 0.0)
-
-
-def numbers(
-    trained: Mapping[str, Spectra], initial: Mapping[str, Spectra], random: Mapping[str, Spectra]
-) -> dict[str, float]:
-    """The measures of all layers and their overall means, by tag; the arguments are those of `draw_redundancy`."""
-    found = {}
-    for control, layers in (("", trained), ("/initial", initial), ("/random", random)):
-        chosen = [layers[layer][WHOLE] for layer in averaged(trained) if WHOLE in layers.get(layer, {})]
-        for measure in MEASURES:
-            values = {
-                layer if name == WHOLE else f"{layer}/{name}": getattr(spectrum, measure)
-                for layer, measured in layers.items()
-                for name, spectrum in measured.items()
-            }
-            if chosen:
-                values["overall"] = sum(getattr(spectrum, measure) for spectrum in chosen) / len(chosen)
-            found |= {f"redundancy/{measure}/{layer}{control}": value for layer, value in values.items()}
-    return found
-
-
-def averaged(trained: Mapping[str, Spectra]) -> list[str]:
-    """The layers of the overall mean: those whose form does not decide their rank, or all if there are none."""
-    free = [layer for layer, measured in trained.items() if WHOLE in measured and not measured[WHOLE].forced]
-    return free or list(trained)
-
-
-def draw_redundancy(
-    trained: Mapping[str, Spectra],
-    initial: Mapping[str, Spectra],
-    random: Mapping[str, Spectra],
-    columns: int = 3,
-) -> Figure:
-    """Cumulative shares of energy against the number of components, a panel for every layer and part.
-
-    Args:
-        trained: spectra by layer.
-        initial: of the same layers at the start of training; those that are missing are not drawn.
-        random: of random kernels under the same windows; likewise.
-        columns: panels in a row.
-
-    Raises:
-        ValueError: if there are no spectra.
-    """
-    panels = [(layer, name) for layer, measured in trained.items() for name in measured]
-    if not panels:
-        raise ValueError("`trained` must have the spectra of a layer, but got none; see `group_convolutions`.")
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    drawn = figure(3.4 * columns, 2.6 * rows)
-    axes = drawn.subplots(rows, columns, squeeze=False).flatten()
-    for ax, (layer, name) in zip(axes, panels, strict=False):
-        for label, layers in {"initial": initial, "trained": trained, "random": random}.items():
-            if name in layers.get(layer, {}):
-                draw_shares(ax, layers[layer][name].shares, label)
-        title = layer if name == WHOLE else f"{layer}, {name}"
-        ax.set_title(title + ("\nrank 1 by its form" if trained[layer][name].forced else ""), fontsize=9)
-    axes[0].legend(fontsize=8, loc="lower right")
-    for ax in axes[len(panels) :]:
-        ax.remove()
-    return drawn
-
-
-def draw_shares(ax: Axes, shares: Sequence[float], label: str) -> None:
-    """One cumulative line."""
-    ax.plot(range(1, len(shares) + 1), list(accumulate(shares)), label=label, markersize=3, **LINES[label])
-    ax.set(xlabel="components", ylabel="share of energy", ylim=(0, 1.05))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from src.callbacks.exact_state import gathered, random_state, restore_random_state
-
-Task = Callable[[], Any]
-"""One piece of the work of a look, whose result can be pickled."""
+from src.analysis.look import Task, untouched
+from src.callbacks.exact_state import gathered
 
 
 class Probe(Callback):
@@ -70,21 +67,6 @@ class Probe(Callback):
         self._spent += time.monotonic() - start
         if trainer.is_global_zero and (passed := time.monotonic() - self._began) > 0 and step:
             log(trainer, {f"time/{type(self).__name__}_share": self._spent / passed}, step)
-
-
-@contextmanager
-def untouched(module: nn.Module) -> Iterator[None]:
-    """Evaluation without gradients, after which every mode and every random number is as it was before."""
-    modes = {part: part.training for part in module.modules()}
-    states = random_state()
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-        restore_random_state(states)
 
 
 def interleaved(shares: Sequence[Sequence[Any]]) -> list[Any]:

@@ -1,18 +1,18 @@
 """Data sets, drawn into splits; whole batches as pure functions of (seed, epoch); and the data module around them."""
 
 from src.data.augment import Augmentation
-from src.data.cifar import Cifar10, Cifar100
 from src.data.datamodule import ImageDataModule
-from src.data.digits import Digits
 from src.data.draw import stratified
-from src.data.galaxy10 import Galaxy10, Galaxy10Decals
 from src.data.lazy import Lazy
-from src.data.mnist import Mnist
-from src.data.mnist_rot import MnistRotOfficial, mnist_rot
-from src.data.own import H5, ImageFolder, Npz
-from src.data.pcam import Pcam
+from src.data.sets.cifar import Cifar10, Cifar100
+from src.data.sets.digits import Digits
+from src.data.sets.galaxy10 import Galaxy10, Galaxy10Decals
+from src.data.sets.mnist import Mnist
+from src.data.sets.mnist_rot import MnistRotOfficial, mnist_rot
+from src.data.sets.own import H5, ImageFolder, Npz
+from src.data.sets.pcam import Pcam
+from src.data.sets.stl10 import Stl10
 from src.data.sources import Card, Pool, Pools, Source, Split, Splits, Statistics, statistics
-from src.data.stl10 import Stl10
 from src.data.warp import rotate, warp
 
 __all__ = [

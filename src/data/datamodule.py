@@ -12,10 +12,10 @@ from torch import Tensor
 
 from src.data.augment import Augmentation
 from src.data.draw import SPLITS, stratified
+from src.data.io.store import stored
 from src.data.lazy import Lazy
 from src.data.loader import Batches, ImageBatches, Loader
 from src.data.sources import Source, Split, Statistics
-from src.data.store import stored
 from src.data.tables import generator
 from src.data.warp import Border
 

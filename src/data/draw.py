@@ -131,15 +131,17 @@ def shares(counts: Sequence[float]) -> tuple[float, ...]:
     return tuple(given)
 
 
-def canvas(size: int | Sequence[int], least: int = 2) -> tuple[int, int]:
+def canvas(size: int | Sequence[int], min_size: int = 2) -> tuple[int, int]:
     """`size` as (y, x): one number for a square, or a pair.
 
     Raises:
-        ValueError: if it is neither, or below `least` pixels.
+        ValueError: if it is neither, or below `min_size` pixels.
     """
     pair = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
-    if len(pair) != 2 or any(type(n) is not int or n < least for n in pair):
-        raise ValueError(f"`size` must be a number of pixels or a pair [y, x], each at least {least}, but got {size}.")
+    if len(pair) != 2 or any(type(n) is not int or n < min_size for n in pair):
+        raise ValueError(
+            f"`size` must be a number of pixels or a pair [y, x], each at least {min_size}, but got {size}."
+        )
     return pair[0], pair[1]
 
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from src.data.draw import SPLITS, Fold, canvas, draw, rotations, scalings, shares
+from src.data.io.store import digest, stored
 from src.data.lazy import Images, Lazy, join, take
 from src.data.resample import fit, pose
-from src.data.store import digest, stored
 from src.data.tables import generator, uniform_table
 from src.data.warp import Border, check_border
 
@@ -112,9 +112,9 @@ class Source(ABC):
     """(y, x) of the originals in pixels."""
     recommended: Sequence[float] = (0.8, 0.1, 0.1)
     """`counts` if none are given."""
-    surroundings: Border = "zeros"
+    default_border: Border = "zeros"
     """`border` if none is given: black only where the originals are black at their rims."""
-    least: ClassVar[int] = 2
+    min_size: ClassVar[int] = 2
     in_memory: bool = True
     """Whether images are read at the start; if not, they are brought to a size when they are read, and not kept."""
     magnification: float = 1.0
@@ -134,13 +134,13 @@ class Source(ABC):
         border: Border | None = None,
     ) -> None:
         self.cache = None if cache is None else Path(cache)
-        self.size = self.native if size is None else canvas(size, self.least)
+        self.size = self.native if size is None else canvas(size, self.min_size)
         self.seed = seed
         self.counts = shares(self.recommended if counts is None else counts)
         self.fold = Fold.of(fold, folds)
         self.rotate = rotations(rotate)
         self.scale = scalings(scale)
-        self.border = self.surroundings if border is None else border
+        self.border = self.default_border if border is None else border
         check_border(self.border)
 
     @abstractmethod

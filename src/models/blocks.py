@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
 from src.models.field import Field, Pointwise
-from src.models.gconv import GConv, require_choice
+from src.models.gconv import GConv
+from src.require import require_choice
 
 ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU}
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from torch import nn
 
 from src.models.blocks import SpatialPool
-from src.models.gconv import GConv, require_choice
+from src.models.gconv import GConv
+from src.require import require_choice
 
 
 class Window(NamedTuple):

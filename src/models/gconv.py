@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from src.groups import Axis, Group
-from src.models import paths
+from src.models import contraction
+from src.models.contraction import Step
 from src.models.factorisation import Factorisation
 from src.models.field import Field
 from src.models.kernel import GroupKernel
 from src.models.kernels import Siren
-from src.models.paths import Step
+from src.require import require_choice, require_positive
 
 
-class Draws(nn.Module):
+class SeededGenerator(nn.Module):
     """A generator of its own for a layer's random elements, whose state is part of the layer's.
 
     It is seeded from the global one when the layer is made. So a run that goes on from a checkpoint draws what it would
@@ -108,7 +109,7 @@ class GConv(nn.Module):
             )
         self.kernel = GroupKernel(in_channels, out_channels, kernel_size, group, elements, factorisation, kernel, mask)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.draws = Draws() if sampling == "random" else None
+        self.draws = SeededGenerator() if sampling == "random" else None
         self.forget()
 
     def forget(self) -> None:
@@ -168,9 +169,9 @@ class GConv(nn.Module):
         pixels = field.pixels()
         for step, weight in self._operators(a, field.elements):
             if step.stage.space:
-                pixels = paths.convolve(pixels, weight, step, self.stride, self.padding)
+                pixels = contraction.convolve(pixels, weight, step, self.stride, self.padding)
             else:
-                pixels = paths.mix(pixels, weight, step)
+                pixels = contraction.mix(pixels, weight, step)
         return Field.from_pixels(pixels if self.bias is None else pixels + self.bias, a)
 
     def weight(self, a: Tensor, b: Tensor, u: Tensor | None = None) -> Tensor:
@@ -214,12 +215,12 @@ class GConv(nn.Module):
 
     def _steps(self, a: Tensor, b: Tensor) -> list[Step]:
         """The path that `path` asks for, or the cheaper one."""
-        dense = paths.whole(self.stages, a, b)
+        dense = contraction.whole(self.stages, a, b)
         if self.path == "dense" or len(self.stages) == 1:
             return dense
-        steps = paths.plan(self.stages, self.group, a, b)
+        steps = contraction.plan(self.stages, self.group, a, b)
         if steps is not None and self.kernel.gain.device.type == "cpu":
-            steps = [paths.halve(step, self.group, self.in_channels) for step in steps]
+            steps = [contraction.halve(step, self.group, self.in_channels) for step in steps]
         if self.path == "sequential":
             if steps is None:
                 raise ValueError(
@@ -228,7 +229,7 @@ class GConv(nn.Module):
                 )
             return steps
         sizes = (self.out_channels, self.in_channels, len(b), self.kernel_size)
-        return dense if steps is None or paths.cost(dense, *sizes) <= paths.cost(steps, *sizes) else steps
+        return dense if steps is None or contraction.cost(dense, *sizes) <= contraction.cost(steps, *sizes) else steps
 
     def _operators(self, a: Tensor, b: Tensor) -> list[tuple[Step, Tensor]]:
         """The steps and their weights, assembled anew or kept from the last evaluation."""
@@ -248,7 +249,7 @@ class GConv(nn.Module):
         if (average := self._average(b)) != 1:
             weights[0] = weights[0] * average
         sizes = (self.out_channels, self.in_channels, self.kernel_size)
-        return [(step, paths.arrange(step, weight, *sizes)) for step, weight in zip(steps, weights, strict=True)]
+        return [(step, contraction.arrange(step, weight, *sizes)) for step, weight in zip(steps, weights, strict=True)]
 
     def _check(self, field: Field) -> None:
         if field.values.dim() != 5 or field.values.shape[1] != self.in_channels:
@@ -287,16 +288,3 @@ def same_padding(kernel_size: int) -> int:
             "kernel or give the padding."
         )
     return kernel_size // 2
-
-
-def require_positive(**numbers: int) -> None:
-    """Raises ValueError, with the argument's name, unless every number is a positive integer."""
-    for name, number in numbers.items():
-        if not (isinstance(number, int) and number >= 1):
-            raise ValueError(f"`{name}` must be a positive integer, but got {number!r}.")
-
-
-def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raises ValueError unless the value is one of the choices."""
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, but got {value!r}.")

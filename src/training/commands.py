@@ -12,10 +12,11 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from src.config.compose import CONFIGS, compose_config, root_cause
+from src.config.instantiate import ConfigError, instantiate
+from src.config.keys import check_keys
 from src.data import ImageDataModule
-from src.training.instantiate import ConfigError, instantiate
-from src.training.recipe import CONFIGS, compose_config, prepare, root_cause
-from src.training.signatures import check_keys
+from src.training.recipe import prepare
 
 
 class Data(NamedTuple):

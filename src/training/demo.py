@@ -15,13 +15,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from src.callbacks.equivariance import accuracy_under
+from src.analysis.equivariance import accuracy_under
+from src.config.compose import compose_config
+from src.config.instantiate import ConfigError
 from src.data import ImageDataModule
 from src.groups import SO2
-from src.training.instantiate import ConfigError
-from src.training.recipe import build, compose_config, load_recipe
+from src.runs.status import read_status
+from src.training.recipe import build, load_recipe
 from src.training.run import Request, train
-from src.training.status import read_status
 
 ANGLES = tuple(range(0, 360, 10))
 """In degrees, counter-clockwise as a picture is seen."""

@@ -309,7 +309,7 @@ def configuration(overrides: Sequence[str]) -> tuple[Check, dict[str, Path]]:
     """Whether the configuration composes, and its folders; those of a plain one if it does not."""
     paths = {"data": Path("data"), "cache": Path(".cache"), "logs": Path("logs")}
     try:
-        from src.training.recipe import compose_config
+        from src.config.compose import compose_config
 
         cfg = compose_config(overrides)
         paths = {name: Path(cfg.paths[name]) for name in paths}

@@ -12,10 +12,11 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
 from src.callbacks import ProgressBar
-from src.training.checkpoints import load_weights, read_weights, write_text
-from src.training.instantiate import ConfigError, instantiate
-from src.training.recipe import build, of_run, plain, prepare
-from src.training.status import now
+from src.config.compose import plain
+from src.config.instantiate import ConfigError, instantiate
+from src.runs.checkpoints import load_weights, read_weights, write_text
+from src.runs.status import now
+from src.training.recipe import build, of_run, prepare
 
 
 def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -23,13 +23,14 @@ from rich.table import Table
 from src.callbacks import Checkpoints, Dashboard, ExactState, Interruption
 from src.callbacks.checkpoints import BEST, LAST
 from src.callbacks.exact_state import rewind
+from src.config.compose import plain
+from src.config.instantiate import ConfigError, instantiate
 from src.models.blocks import share_statistics
-from src.training import folders
-from src.training.checkpoints import AtomicCheckpointIO, latest, load, load_weights, read_weights, write_text
-from src.training.instantiate import ConfigError, instantiate
-from src.training.process import cluster, from_first, rank, signals
-from src.training.recipe import Recipe, about, build, plain, prepare
-from src.training.status import Status, read_json, read_status, write_error
+from src.runs import identity
+from src.runs.checkpoints import AtomicCheckpointIO, latest, load, load_weights, read_weights, write_text
+from src.runs.process import cluster, from_first, rank, signals
+from src.runs.status import Status, read_json, read_status, write_error
+from src.training.recipe import Recipe, about, build, prepare
 
 FOLDER = "RUN_FOLDER"
 """The environment variable by which the first process tells the ones it starts where the run is."""
@@ -99,11 +100,11 @@ def choose(cfg: DictConfig, request: Request) -> Path:
     """Where the run is or will be."""
     if request.folder is not None:
         return request.folder
-    new = Path(cfg.paths.logs) / cfg.name / folders.run_id(cfg, request.overrides)
-    there = folders.existing(cfg)
+    new = Path(cfg.paths.logs) / cfg.name / identity.run_id(cfg, request.overrides)
+    there = identity.existing(cfg)
     if there is None:
         return new
-    return folders.beside(there) if request.fresh else there
+    return identity.beside(there) if request.fresh else there
 
 
 def finished(folder: Path) -> dict[str, float] | None:
@@ -123,7 +124,7 @@ def accept(cfg: DictConfig, folder: Path, force: bool) -> list[str]:
     Raises:
         ConfigError: if something was, without `force`.
     """
-    changes = folders.changes(folder, cfg)
+    changes = identity.changes(folder, cfg)
     if changes and not force:
         raise ConfigError(
             f"{folder} was begun with another configuration:\n  " + "\n  ".join(changes) + "\nGo on with it as it "
@@ -154,7 +155,7 @@ def held(folder: Path) -> Iterator[None]:
             "(--fresh)."
         )
 
-    with folders.locked(folder, refusal):
+    with identity.locked(folder, refusal):
         yield
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from src.models.blocks import Head, Invariants, Layers, ResidualBlock, SpatialPool
 from src.models.exactness import check_exact, windows
 from src.models.field import Field
-from src.models.gconv import GConv, require_choice
+from src.models.gconv import GConv
+from src.require import require_choice
 
 
 class CKGResNet(nn.Module):

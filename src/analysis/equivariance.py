@@ -1,0 +1,287 @@
+r"""How far a net is from commuting with a group: by layer, by prediction, by derivative, and by accuracy.
+
+An element g acts on images by warp(images, matrix(g)), and on a field by Field(warp(values, g), product(g, elements)).
+A layer commutes with g if on moved images, and on elements g H, its field is the moved field of the images on H.
+
+What is no fault of the net's: moving pixels interpolates, save by quarter turns and flips, and coarsely so on the few
+pixels that pools leave; convolutions pad a square with zeros, which only those keep. Such errors shrink with more
+pixels and smoother images. At quarter turns and flips there is rounding and nothing else, and an error that is larger
+is the net's: a kernel of absolute elements, or a stride or pool that does not keep the centre.
+
+Dilations are measured by their inverses, which shrink: the image stays in its frame, and kernels, of which the largest
+fills its window, stay in theirs. Windows without a mask cut kernels of all scales alike; that is the net's fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from math import pi
+from statistics import fmean as mean
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from src.analysis.actions import LATTICE, Action, acting, actions, layers_of
+from src.analysis.look import Task, untouched
+from src.analysis.moving import (
+    dtype_of,
+    faded,
+    field_error,
+    half,
+    move,
+    predict,
+    relative_error,
+    scales,
+    stretch,
+    translated,
+    watched,
+)
+from src.data.warp import Border
+from src.groups import SO2, Dilation
+from src.models import Field
+from src.require import require_positive
+
+LOGITS = "logits"
+"""The last layer, whose values must not change at all."""
+ROUNDING = 1e4
+"""Errors of this many machine epsilons, 1.2e-3 in float32, are still rounding: of sums of thousands of products, norms,
+and many layers. Sound nets were seen to come to a few, broken ones to a million."""
+GENERATORS = {"rotation": ((0.0, -1.0), (1.0, 0.0)), "scale": ((1.0, 0.0), (0.0, 1.0))}
+"""X of exp(t X): t is an angle in radians, or the logarithm of a scale."""
+BATCH = 32
+"""Images at a time where nothing else decides."""
+
+
+class Curve(NamedTuple):
+    """Accuracy by angle in degrees, or by scale."""
+
+    at: Tensor
+    """(k,)"""
+    accuracy: Tensor
+    """(k,), in [0, 1]"""
+
+
+class Flaw(NamedTuple):
+    """The first layer that does not commute with a quarter turn or flip, and where its error is largest."""
+
+    layer: str
+    action: Action
+    error: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `measure` found.
+
+    Errors are ||actual - expected|| / ||expected|| over a batch, in a centred disc, by layer in the order of execution.
+    """
+
+    errors: dict[str, dict[str, float]]
+    """By kind, then by layer: means over the grid's elements of that kind. "random" are elements off the grid,
+    "lattice" is the largest over quarter turns and flips."""
+    agreement: dict[str, float]
+    """By kind: how often the net as deployed predicts the same for a moved image."""
+    lie: dict[str, float]
+    """By kind: see `lie_derivative`."""
+    rotation: Curve
+    scale: Curve
+    flaw: Flaw | None
+
+    def numbers(self) -> dict[str, float]:
+        """All of them, by tag."""
+        errors = {f"{kind}/{layer}": error for kind, own in self.errors.items() for layer, error in own.items()}
+        shares = {f"agreement/{kind}": share for kind, share in self.agreement.items()}
+        slopes = {f"lie/{kind}": slope for kind, slope in self.lie.items()}
+        return {f"equivariance/{tag}": number for tag, number in (errors | shares | slopes).items()} | {
+            "robustness/accuracy/rotation": self.rotation.accuracy.mean().item(),
+            "robustness/accuracy/scale": self.scale.accuracy.mean().item(),
+            "robustness/worst/rotation": self.rotation.accuracy.min().item(),
+        }
+
+
+class Study:
+    """A look at one net, in tasks that can be shared among processes.
+
+    The group is that of the net's convolutions. A net without one, such as a plain CNN, is turned by eighths, and only
+    its logits are compared. Layers and logits are compared on elements that move along, so off the grid they show how
+    well the layers commute and not how fine the grid is; all else takes the net as deployed.
+
+    Args:
+        net: images (n, c, y, x) to logits, in evaluation.
+        images: normalised.
+        labels: (n,).
+        samples: images for errors, agreement and derivatives; the fields of all layers are held for so many at once.
+            They are faded to zero towards the rim of a disc that every element keeps inside the image.
+        elements: random ones off the grid, always the same.
+        curve_samples: images for accuracy by angle and scale, which are not faded.
+        angles: in a whole turn.
+        border: what lies outside an unfaded image.
+
+    Raises:
+        ValueError: if a number is not a positive integer.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        samples: int = 32,
+        elements: int = 4,
+        curve_samples: int = 128,
+        angles: int = 16,
+        border: Border = "edge",
+    ) -> None:
+        require_positive(samples=samples, elements=elements, curve_samples=curve_samples, angles=angles)
+        self.net, self.border = net, border
+        self.group, sizes, own = acting(net)
+        self.layers = layers_of(net) if own else {}
+        self.actions = actions(self.group, sizes, elements, promised=own)
+        self.images = faded(images[:samples], max(stretch(self.group.matrix(g)) for _, g, _ in self.actions))
+        self.pictures, self.labels = images[:curve_samples], labels[:curve_samples]
+        self.angles = torch.arange(angles, dtype=torch.float64) * 360 / angles
+        self.scales = scales(self.group.extent)
+
+    @cached_property
+    def reference(self) -> tuple[dict[str, Field], Tensor]:
+        """Fields and logits of the images where they are."""
+        fields: dict[str, Field] = {}
+        with watched(self.layers, fields.__setitem__):
+            return fields, predict(self.net, self.images)
+
+    def tasks(self) -> list[Task]:
+        """Independent of each other, but for the reference that each process computes once."""
+        turns = SO2().matrix((self.angles * pi / 180)[:, None])
+        sizes = Dilation().matrix(self.scales.log()[:, None])
+        return [
+            *(partial(self.compare, action) for action in self.actions),
+            *(partial(lie_derivative, self.net, self.images, kind) for kind in GENERATORS),
+            *(partial(self.accuracy, matrix) for matrix in torch.cat([turns, sizes])),
+        ]
+
+    def compare(self, action: Action) -> tuple[dict[str, float], float]:
+        """Errors by layer, and the share of predictions that stay."""
+        matrix = self.group.matrix(action.element[0])
+        size = self.images.shape[-2:]
+        if action.exact and matrix[0, 0].abs() < 0.5:  # a quarter turn takes the frame along
+            size = size[::-1]
+        moved, (fields, logits) = move(self.images, matrix, size=size), self.reference
+        errors: dict[str, float] = {}
+
+        def see(name: str, field: Field) -> None:
+            errors[name] = field_error(field, fields[name], matrix)
+
+        with translated(self.layers, action.element), watched(self.layers, see):
+            errors[LOGITS] = relative_error(predict(self.net, moved), logits)
+        same = predict(self.net, moved).argmax(-1) == logits.argmax(-1)
+        return errors, same.double().mean().item()
+
+    def accuracy(self, matrix: Tensor) -> float:
+        """On images moved by a matrix (2, 2)."""
+        return accuracy_under(self.net, self.pictures, self.labels, matrix[None], self.border).item()
+
+    def measured(self, results: Sequence[Any]) -> Measured:
+        """What the results of all tasks, in their order, come to."""
+        counts = len(self.actions), len(GENERATORS), len(self.angles), len(self.scales)
+        rest = iter(results)
+        compared, slopes, turned, scaled = ([next(rest) for _ in range(count)] for count in counts)
+        errors, shares = zip(*compared, strict=True)
+        layers = errors[0]
+        chosen = {kind: [n for n, action in enumerate(self.actions) if action.kind == kind] for kind in self.kinds}
+        found = {
+            kind: {layer: mean([errors[n][layer] for n in own]) for layer in layers} for kind, own in chosen.items()
+        }
+        if lattice := [n for n, action in enumerate(self.actions) if action.exact]:
+            found[LATTICE] = {layer: max(errors[n][layer] for n in lattice) for layer in layers}
+        return Measured(
+            errors=found,
+            agreement={kind: mean([shares[n] for n in own]) for kind, own in chosen.items()},
+            lie=dict(zip(GENERATORS, slopes, strict=True)),
+            rotation=Curve(self.angles, torch.tensor(turned)),
+            scale=Curve(self.scales, torch.tensor(scaled)),
+            flaw=self._flaw({n: errors[n] for n in lattice}),
+        )
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of the actions, in their order."""
+        return list(dict.fromkeys(action.kind for action in self.actions))
+
+    def _flaw(self, errors: Mapping[int, Mapping[str, float]]) -> Flaw | None:
+        """The first layer in order of execution whose error, by action, is more than rounding."""
+        tolerance = ROUNDING * torch.finfo(dtype_of(self.net, self.images)).eps
+        for layer in next(iter(errors.values()), {}):
+            worst = max(errors, key=lambda n: errors[n][layer])
+            if not errors[worst][layer] <= tolerance:
+                return Flaw(layer, self.actions[worst], errors[worst][layer])
+        return None
+
+
+def measure(net: nn.Module, images: Tensor, labels: Tensor, **options: Any) -> Measured:
+    """All of it at once, without a Trainer.
+
+    Args:
+        net: images (n, c, y, x) to logits; its modes are left as they are.
+        images: normalised, on the net's device.
+        labels: (n,).
+        options: of `Study`.
+    """
+    with untouched(net):
+        study = Study(net, images, labels, **options)
+        return study.measured([task() for task in study.tasks()])
+
+
+def accuracy_under(net: nn.Module, images: Tensor, labels: Tensor, matrices: Tensor, border: Border = "edge") -> Tensor:
+    """Accuracy on images moved by each matrix, of the net as deployed.
+
+    Args:
+        net: images (n, c, y, x) to logits.
+        images: normalised; black is not zero then, so what lies outside is by default the outermost pixels.
+        labels: (n,).
+        matrices: (k, 2, 2), acting on (y, x).
+        border: see `warp`.
+
+    Returns:
+        (k,), on the CPU.
+    """
+
+    def right(matrix: Tensor) -> int:
+        batches = zip(images.split(BATCH), labels.split(BATCH), strict=True)
+        return sum(
+            int((predict(net, move(batch, matrix, border)).argmax(-1) == truth).sum()) for batch, truth in batches
+        )
+
+    with untouched(net):
+        return torch.tensor([right(matrix) / len(labels) for matrix in matrices])
+
+
+def lie_derivative(net: nn.Module, images: Tensor, kind: str) -> float:
+    r"""How fast logits change with the action, ||d/dt f(exp(tX) x)|| / ||f(x) - mean f|| at t = 0, over a batch.
+
+    This is the Lie derivative of a net with invariant output, as of the paper below. The paper's code takes it of
+    probabilities; here it is of logits, in units of their deviation over the batch, so that neither temperature nor a
+    constant matters: 1 is a change as large as that between images, per radian or per unit of log scale.
+
+    Differences are central, over a tenth of a pixel at the rim: small beside what pixels resolve, and large beside
+    rounding. They are bilinear, the difference of neighbouring pixels then, whatever the step; PyTorch's bicubic kernel
+    (a = -0.75) has 1.5 times the slope of a ramp at its pixels.
+
+    Args:
+        net: images (n, c, y, x) to logits.
+        images: zero outside.
+        kind: "rotation" or "scale".
+
+    Reference:
+        The Lie Derivative for Measuring Learned Equivariance (Gruver, Finzi, Goldblum, Wilson, ICLR 2023)
+        https://arxiv.org/abs/2210.02984, code: https://github.com/ngruver/lie-deriv
+    """
+    step = 0.1 / max(half(images), 0.5)
+    generator = step * torch.tensor(GENERATORS[kind], dtype=torch.float64)
+    with untouched(net):
+        ahead, behind = (predict(net, move(images, torch.matrix_exp(sign * generator))) for sign in (1, -1))
+    logits = (ahead + behind) / 2
+    return relative_error((ahead - behind) / (2 * step), torch.zeros_like(logits), logits - logits.mean(0))

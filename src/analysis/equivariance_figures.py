@@ -1,0 +1,86 @@
+"""Equivariance errors by layer and accuracy by angle and scale, drawn and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle
+from math import pi
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor
+
+from src.analysis.drawing import COLOURS, figure
+from src.analysis.equivariance import Flaw
+
+
+def explain(flaw: Flaw) -> str:
+    """What is wrong, and what to look at."""
+    layer, action, error = flaw
+    element = [round(coordinate, 4) for coordinate in action.element[0].tolist()]
+    return (
+        f"`{layer}` must commute with the {action.kind} {element} to rounding, as it moves pixels onto pixels, but its "
+        f"relative error is {error:.1e}. Look for `a` in implementation.formula, which breaks equivariance on purpose; "
+        "for a stride or pool that is not exact at this image size (docs/exactness.md, net.exact=require); and for "
+        "layers of your own that depend on pixels' or elements' places, or do not keep their field's elements."
+    )
+
+
+def draw_layers(errors: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Relative error by layer, a line for each kind of element.
+
+    Args:
+        errors: `Measured.errors`.
+    """
+    layers = list(next(iter(errors.values())))
+    drawn = figure(max(5.0, 2.5 + 0.5 * len(layers)), 4.2)
+    axes = drawn.subplots()
+    for (kind, own), colour, marker in zip(errors.items(), cycle(COLOURS), cycle("osD^v")):
+        heights = [max(own[layer], 1e-17) for layer in layers]  # zero has no place on a logarithmic axis
+        axes.semilogy(range(len(layers)), heights, f"{marker}-", fillstyle="none", color=colour, label=kind)
+    axes.set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_ylabel("relative error")
+    axes.set_title("Equivariance error by layer, in order of execution")
+    axes.grid(alpha=0.3)
+    axes.legend(title="elements", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return drawn
+
+
+def draw_curves(
+    rotations: Mapping[str, tuple[Tensor, Tensor]], scales: Mapping[str, tuple[Tensor, Tensor]] | None = None
+) -> Figure:
+    """Accuracy by angle, all the way round, and by scale; several nets in one picture.
+
+    Args:
+        rotations: by net, angles in degrees and accuracies in [0, 1].
+        scales: by net, scales and accuracies; none to leave this out.
+    """
+    drawn = figure(9.0 if scales else 5.0, 4.4)
+    polar = drawn.add_subplot(1, 2 if scales else 1, 1, projection="polar")
+    for (name, (angles, accuracies)), colour in zip(rotations.items(), cycle(COLOURS)):
+        around = torch.cat([angles, angles[:1]]) * pi / 180
+        polar.plot(around, torch.cat([accuracies, accuracies[:1]]), ".-", color=colour, label=name)
+    polar.set_title("Accuracy by angle of rotation")
+    polar.set_ylim(0, 1)
+    polar.yaxis.set_major_formatter(PercentFormatter(1))
+    polar.tick_params(axis="y", labelsize="small")
+    for label in polar.get_yticklabels():
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5})
+    if scales:
+        draw_scales(drawn.add_subplot(1, 2, 2), scales)
+    if any(rotations):
+        drawn.legend(*polar.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return drawn
+
+
+def draw_scales(axes: Axes, scales: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Accuracy by scale."""
+    for (name, (factors, accuracies)), colour in zip(scales.items(), cycle(COLOURS)):
+        axes.plot(factors, accuracies, ".-", color=colour, label=name)
+    axes.set_title("Accuracy by scale")
+    axes.set_xlabel("scale (1 is as in the data)")
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(alpha=0.3)

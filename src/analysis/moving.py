@@ -1,0 +1,132 @@
+"""Images and fields moved by group elements, and how far two of them are from equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from math import log, pi
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from src.data.warp import Border, warp
+from src.models import Field, GConv
+
+
+@contextmanager
+def translated(layers: Mapping[str, GConv], g: Tensor) -> Iterator[None]:
+    """Lifting layers put their output on g H instead of H, and the layers after them follow.
+
+    Args:
+        layers: group convolutions.
+        g: (1, dim).
+    """
+
+    def translate(conv: GConv, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        field, *given = args
+        lifts = len(field.elements) == 1 < len(conv.kernel.grid) and not given and kwargs.get("elements") is None
+        moved = {"elements": conv.group.product(g, conv.kernel.grid)} if lifts else {}
+        return args, kwargs | moved
+
+    with ExitStack() as stack:
+        for conv in layers.values():
+            stack.callback(conv.register_forward_pre_hook(translate, with_kwargs=True).remove)
+        yield
+
+
+@contextmanager
+def watched(layers: Mapping[str, GConv], see: Callable[[str, Field], None]) -> Iterator[None]:
+    """Every layer's name and output are shown to `see`."""
+
+    def hook(name: str) -> Callable[..., None]:
+        return lambda _conv, _args, field: see(name, field)
+
+    with ExitStack() as stack:
+        for name, conv in layers.items():
+            stack.callback(conv.register_forward_hook(hook(name)).remove)
+        yield
+
+
+def predict(net: nn.Module, images: Tensor) -> Tensor:
+    """Logits, in the net's own precision."""
+    with full_precision(images.device.type):
+        return net(images.to(dtype_of(net, images)))
+
+
+@contextmanager
+def full_precision(device: str) -> Iterator[None]:
+    """Neither autocast nor the shortened products of GPUs, whose errors of 1e-3 would hide those looked for."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        with torch.autocast(device, enabled=False):
+            yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+
+
+def dtype_of(net: nn.Module, images: Tensor) -> torch.dtype:
+    """That of the net's parameters; that of the images if it has none."""
+    return next(net.parameters(), images).dtype
+
+
+def move(images: Tensor, matrix: Tensor, border: Border = "zeros", size: Sequence[int] | None = None) -> Tensor:
+    """All images (n, c, y, x) by the same matrix (2, 2); to another size (y, x) if it is given."""
+    return warp(images, matrix.expand(len(images), 2, 2), border=border, size=size)
+
+
+def field_error(actual: Field, reference: Field, matrix: Tensor) -> float:
+    """The relative error of a field, beside the moved reference, where both are defined."""
+    found, planes = actual.planes(), reference.planes()
+    # Coordinates of pixels need more digits than half precision has.
+    planes = planes.to(torch.promote_types(planes.dtype, torch.float32))
+    expected, inside = move(planes, matrix, size=found.shape[-2:]), disc(found, matrix)
+    return relative_error(found * inside, expected * inside)
+
+
+def relative_error(actual: Tensor, expected: Tensor, unit: Tensor | None = None) -> float:
+    """||actual - expected|| / ||expected||, or in units of another norm."""
+    norm = torch.linalg.vector_norm(expected if unit is None else unit)
+    error = torch.linalg.vector_norm(actual - expected)
+    return (error / norm.clamp_min(torch.finfo(norm.dtype).tiny)).item()
+
+
+def disc(images: Tensor, matrix: Tensor) -> Tensor:
+    """Which pixels (y, x) lie in a centred disc that stays in the image, and came from within it."""
+    radius = half(images) / max(1.0, stretch(torch.linalg.inv(matrix)))
+    # At least the four pixels about the centre.
+    return (distance(images) <= max(radius, 0.75)).to(images)
+
+
+def faded(images: Tensor, extent: float = 1.0) -> Tensor:
+    """Images that fall smoothly to zero at the rim of a disc, which stays inside them if stretched by `extent`."""
+    radius = distance(images) * extent / half(images)
+    fall = ((radius - 0.75) / 0.25).clamp(0, 1)
+    return images * ((1 + torch.cos(pi * fall)) / 2).to(images)
+
+
+def stretch(matrix: Tensor) -> float:
+    """The longest that a matrix (..., 2, 2) makes a vector of length 1."""
+    return torch.linalg.svdvals(matrix).max().item()
+
+
+def distance(images: Tensor) -> Tensor:
+    """Of pixels from the centre: (y, x), in pixels."""
+    lines = [torch.arange(n, dtype=torch.float64, device=images.device) - (n - 1) / 2 for n in images.shape[-2:]]
+    return torch.hypot(lines[0][:, None], lines[1])
+
+
+def half(images: Tensor) -> float:
+    """From the centre to the last pixel of the shorter side, in pixels."""
+    return (min(images.shape[-2:]) - 1) / 2
+
+
+def scales(extent: float, steps: int = 4) -> Tensor:
+    """From 1/extent to extent, or from 0.6 to 1.6 without dilations, in equal ratios on either side of 1."""
+    low, high = (1 / extent, extent) if extent > 1 else (0.6, 1.6)
+    below, above = (torch.linspace(0, log(end), steps + 1, dtype=torch.float64) for end in (low, high))
+    return torch.cat([below.flip(0)[:-1], above]).exp()

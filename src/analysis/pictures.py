@@ -1,0 +1,259 @@
+"""Pictures of a net: its filters along the group, features of a turned image, and what it gets right and wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil, degrees, exp, pi
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+from torch.nn import functional
+
+from src.analysis.drawing import COLOURS, figure
+from src.data.loader import ImageBatches
+from src.groups import O2, SO2, Dilation, Group, Reflection, Trivial
+from src.models import Field, GConv
+
+CELL = 0.6
+"""Inches of a filter or a feature map."""
+TURNS = 8
+"""Rows of the picture of features: turns of 45 degrees."""
+PAIRS = 4
+"""Rows of a picture of filters: pairs of an output and an input channel."""
+COLUMNS, ROWS = 8, 4
+"""Samples in a picture of them."""
+RIGHT, WRONG = COLOURS[6], COLOURS[1]
+"""Colours of the text of samples."""
+
+
+def seen(images: Tensor, dataset: ImageBatches) -> Tensor:
+    """Normalised images as they were before, in [0, 1]."""
+    return (images * dataset.std.to(images) + dataset.mean.to(images)).clamp(0, 1)
+
+
+def outputs(conv: GConv, run: Callable[[], Tensor]) -> Field:
+    """What a layer makes while something is run, values (n, c, b, y, x) of all calls together."""
+    found: list[Field] = []
+    handle = conv.register_forward_hook(lambda *call: found.append(call[-1]))
+    try:
+        run()
+    finally:
+        handle.remove()
+    return Field(torch.cat([field.values for field in found]), found[0].elements)
+
+
+def draw_filters(conv: GConv, pairs: int = PAIRS) -> Figure:
+    """Kernels k_oi of a few pairs of channels, in rows, along the group, in columns.
+
+    Of a layer that does not depend on the elements of its input, such as lifting, these are the kernels of all output
+    elements: turned and scaled copies of one. Of others, the kernels of all input elements for the identity as output
+    element, which need not resemble each other. What a group has besides its first coordinate, such as scales besides
+    rotations, are rows below each other. Colours are shares of the largest weight of the pair.
+
+    Args:
+        conv: the layer.
+        pairs: how many pairs; (0, 0), (1, 1), ..., and over again where there are fewer channels of a kind.
+    """
+    grid, identity = conv.kernel.grid, conv.group.identity
+    elements = (identity, grid) if conv.kernel.carried else (grid, identity)
+    with torch.no_grad():
+        weight = torch.einsum("oaibyx->oiabyx", conv.weight(*elements)).flatten(2, 3).float().cpu()
+    o, i = weight.shape[:2]
+    chosen = torch.arange(min(pairs, max(o, i)))
+    cells = weight[chosen % o, chosen % i].unflatten(1, (conv.elements[0], -1))
+    largest = cells.abs().amax((1, 2, 3, 4), keepdim=True)
+    cells = cells / torch.where(largest > 0, largest, 1.0)
+    along, beside = axes_labels(conv)
+    rows = [f"{n % o}, {n % i}   {label}".rstrip() for n in chosen.tolist() for label in beside]
+    drawn = figure(CELL * len(along) + 3.0, CELL * len(rows) + 0.9)
+    axes = drawn.subplots()
+    shown = draw_cells(axes, torch.einsum("pcryx->prcyx", cells).flatten(0, 1), 1.0)
+    label_cells(axes, rows, along, cells.shape[-2:])
+    axes.set_ylabel("output, input channel")
+    axes.set_title("input element" if conv.kernel.carried else "output element", fontsize=9)
+    drawn.colorbar(shown, ax=axes, fraction=0.03, pad=0.02).ax.tick_params(labelsize=8)
+    return drawn
+
+
+def draw_rotation(turned: Tensor, features: Field, conv: GConv, name: str) -> Figure:
+    """Feature maps of a turned image, a turn in each row: they turn with it, and move along the group.
+
+    The channel is the one that varies most along the group in the first row. Of a group with more than one kind of
+    elements, the columns are those along the first, all others at the beginning of the grid.
+
+    Args:
+        turned: the image under turns of 360° / n, (n, c, y, x) in [0, 1].
+        features: what the layer makes of them.
+        conv: the layer.
+        name: of the layer, for the title.
+    """
+    values = features.values.unflatten(2, (conv.elements[0], -1))[:, :, :, 0].float().cpu()
+    channel = int(values[0].var(1, correction=0).mean((-2, -1)).argmax())
+    cells, inputs = values[:, channel], colours(turned)
+    along, _ = axes_labels(conv)
+    angles = [angle(2 * pi * n / len(turned)) for n in range(len(turned))]
+    drawn = figure(CELL * (len(along) + 1) + 2.6, CELL * len(turned) + 1.0)
+    left, right = drawn.subplots(1, 2, width_ratios=[1, len(along)])
+    left.imshow(mosaic(inputs[:, None], 1.0), interpolation="nearest")
+    label_cells(left, angles, ["input"], inputs.shape[-2:])
+    left.set_ylabel("input turned by")
+    shown = draw_cells(right, cells, float(cells.abs().max()))
+    label_cells(right, [""] * len(turned), along, cells.shape[-2:])
+    right.set_title("output element", fontsize=9)
+    drawn.suptitle(f"{name}, channel {channel}", fontsize=9)
+    drawn.colorbar(shown, ax=right, fraction=0.03, pad=0.02).ax.tick_params(labelsize=8)
+    return drawn
+
+
+def draw_samples(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str]) -> Figure:
+    """Images with their label and how sure the net is of it; a wrong prediction is framed and follows an arrow.
+
+    Args:
+        images: (n, c, y, x) in [0, 1].
+        labels: (n,).
+        logits: (n, classes).
+        names: of the classes.
+    """
+    confidences, predictions = (found.tolist() for found in logits.float().softmax(1).max(1))
+    y, x = images.shape[-2:]
+    below = ceil(0.36 * x)  # for two lines of text
+    rows = ceil(len(images) / COLUMNS)
+    cells = functional.pad(colours(images), (0, 0, 0, below), value=1.0)
+    blank = torch.ones(rows * COLUMNS - len(cells), *cells.shape[1:])
+    drawn = figure(1.2 * COLUMNS, 1.25 * rows * (y + below) / x)
+    axes = drawn.subplots()
+    axes.imshow(mosaic(torch.cat([cells, blank]).unflatten(0, (rows, COLUMNS)), 1.0), interpolation="nearest")
+    axes.set_axis_off()
+    for n, (label, predicted, confidence) in enumerate(zip(labels.tolist(), predictions, confidences, strict=True)):
+        row, column = divmod(n, COLUMNS)
+        corner = (column * (x + 1) - 0.5, row * (y + below + 1) - 0.5)
+        right = label == predicted
+        text = shortened(names[label]) + ("" if right else f"\n→ {shortened(names[predicted])}")
+        style = {"fontsize": 8, "color": RIGHT if right else WRONG, "linespacing": 1.05, "ha": "center", "va": "top"}
+        axes.text(corner[0] + x / 2, corner[1] + y + below / 12, f"{text}, {100 * confidence:.0f}%", **style)
+        if not right:
+            axes.add_patch(Rectangle(corner, x, y, fill=False, color=WRONG, linewidth=2))
+    return drawn
+
+
+def draw_confusion(labels: Tensor, predictions: Tensor, names: Sequence[str]) -> Figure:
+    """How often each class is taken for each: labels in rows, predictions in columns, colours as shares of a row.
+
+    Counts are written for up to 25 classes; of more than 120, every few are named.
+
+    Args:
+        labels: (n,).
+        predictions: (n,).
+        names: of the classes.
+    """
+    classes = len(names)
+    counts = confusion(labels, predictions, classes)
+    few, every = classes <= 25, ceil(classes / 120)
+    side = 0.42 * classes + 1.6 if few else 12.0
+    drawn = figure(max(4.0, side), max(3.6, side))
+    axes = drawn.subplots()
+    axes.imshow((counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy(), cmap="Blues", vmin=0, vmax=1)
+    ticks, texts = range(0, classes, every), [shortened(name, 18) for name in names[::every]]
+    axes.set_xticks(ticks, texts, rotation="vertical" if max(map(len, texts)) > 2 else "horizontal")
+    axes.set_yticks(ticks, texts)
+    axes.tick_params(labelsize=9 if few else 5.5, length=2)
+    axes.set(xlabel="prediction", ylabel="label")
+    accuracy = float(counts.diagonal().sum() / counts.sum())
+    axes.set_title(f"{len(labels)} samples, accuracy {100 * accuracy:.1f} %", fontsize=10)
+    for row, column in counts.nonzero().tolist() if few else ():
+        n = int(counts[row, column])
+        dark = n > counts[row].sum() / 2
+        axes.text(column, row, n, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    return drawn
+
+
+def confusion(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
+    """(label, prediction): how many samples of a label got a prediction, (classes, classes)."""
+    return torch.bincount(labels * classes + predictions, minlength=classes**2).unflatten(0, (classes, classes)).cpu()
+
+
+def axes_labels(conv: GConv) -> tuple[list[str], list[str]]:
+    """Labels of a layer's grid along its first coordinate, and along all others together."""
+    labels = [element_label(conv.group, element) for element in conv.kernel.grid]
+    beside = len(labels) // conv.elements[0]
+    return ["".join(label[:1]) for label in labels[::beside]], ["  ".join(label[1:]) for label in labels[:beside]]
+
+
+def element_label(group: Group, element: Tensor) -> list[str]:
+    """An element (dim,) in words, one for each of its coordinates.
+
+    >>> element_label(SO2(), torch.tensor([-pi / 4]))
+    ['315°']
+    """
+    parts = zip(group.parts, group.split(element), strict=True)
+    return [word for part, own in parts for word in part_label(part, own.tolist())]
+
+
+def part_label(part: Group, own: Sequence[float]) -> list[str]:
+    """`element_label` of a group of one part; its numbers, if it is none that is known."""
+    match part:
+        case Trivial():
+            return [""]
+        case SO2():
+            return [angle(own[0])]
+        case Dilation():
+            return [f"x{exp(own[0]):.2f}"]
+        case Reflection():
+            return [flip(own[0])]
+        case O2():
+            return [angle(own[0]), flip(own[1])]
+    return [f"{coordinate:.2g}" for coordinate in own]
+
+
+def angle(radians: float) -> str:
+    """In degrees from 0 to 360, to a tenth."""
+    return f"{round(degrees(radians), 1) % 360:g}°"
+
+
+def flip(coordinate: float) -> str:
+    """A coordinate of a reflection."""
+    return "flip" if coordinate else "-"
+
+
+def shortened(name: str, most: int = 10) -> str:
+    """The beginning of a long name."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def colours(images: Tensor) -> Tensor:
+    """(n, c, y, x) of one or three channels to (n, 3, y, x); of other numbers, the mean over them is shown."""
+    images = images if images.shape[1] in (1, 3) else images.mean(1, keepdim=True)
+    return images.float().cpu().expand(-1, 3, -1, -1)
+
+
+def mosaic(cells: Tensor, gap: float) -> np.ndarray:
+    """Cells in rows and columns with a line of one pixel between them.
+
+    Args:
+        cells: (rows, columns, y, x), or (rows, columns, 3, y, x) of colours.
+        gap: the value of the lines.
+
+    Returns:
+        (y, x), or (y, x, 3).
+    """
+    framed = functional.pad(cells, (0, 1, 0, 1), value=gap)
+    return torch.einsum("rc...yx->rycx...", framed).flatten(2, 3).flatten(0, 1)[:-1, :-1].numpy()
+
+
+def draw_cells(axes: Axes, cells: Tensor, limit: float) -> object:
+    """Show numbers (rows, columns, y, x) in colours that diverge from zero; returns what a colour bar is made for."""
+    limit = limit or 1.0
+    axes.set_facecolor("black")
+    return axes.imshow(mosaic(cells, float("nan")), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+
+
+def label_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str], size: Sequence[int]) -> None:
+    """Name the rows and columns of a mosaic of cells of size (y, x)."""
+    y, x = size
+    axes.set_xticks([(x + 1) * n + (x - 1) / 2 for n in range(len(columns))], columns)
+    axes.set_yticks([(y + 1) * n + (y - 1) / 2 for n in range(len(rows))], rows)
+    axes.tick_params(length=0, labelsize=8, labeltop=True, labelbottom=False)

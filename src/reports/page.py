@@ -1,0 +1,112 @@
+"""A page of sections with pictures and tables: one HTML file that needs nothing else, and its pictures beside it."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from src.analysis.drawing import png
+from src.data.io.files import replacing
+
+TEMPLATE = Path(__file__).with_name("template.html")
+NAME = "report.html"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG within the page, and beside it under its name."""
+
+    kind: ClassVar[str] = "picture"
+    name: str
+    """Of the file, without `.png`."""
+    says: str
+    """What stands for it where it is not seen."""
+    content: bytes
+
+    @property
+    def data(self) -> str:
+        """The content as text."""
+        return b64encode(self.content).decode()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; the first cell of a row is its name."""
+
+    kind: ClassVar[str] = "table"
+    rows: Sequence[Sequence[str]]
+    head: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text in which every space counts."""
+
+    kind: ClassVar[str] = "code"
+    text: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "note"
+    text: str
+
+
+Item = Picture | Table | Code | Note
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page."""
+
+    title: str
+    says: str
+    """What one sees, and how it was computed."""
+    items: Sequence[Item] = ()
+
+    @property
+    def anchor(self) -> str:
+        """Its name within the page."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+
+def picture(name: str, says: str, drawn: Figure) -> Picture:
+    """A figure as it is now."""
+    return Picture(name, says, png(drawn))
+
+
+def html(title: str, sections: Sequence[Section]) -> str:
+    """The page. Whatever a text has in it is shown and never obeyed."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(title=title, sections=sections)
+
+
+def write(folder: Path, title: str, sections: Sequence[Section]) -> Path:
+    """Write the pictures and then the page, each whole or not at all.
+
+    Args:
+        folder: made if it is not there; what it has of the same names is replaced.
+        title: of the page.
+        sections: in their order.
+
+    Returns:
+        The page's file.
+
+    Raises:
+        OSError: if the folder cannot be written to.
+    """
+    pictures = [item for section in sections for item in section.items if isinstance(item, Picture)]
+    contents = {f"{item.name}.png": item.content for item in pictures} | {NAME: html(title, sections).encode()}
+    for name, content in contents.items():
+        with replacing(folder / name) as file:
+            file.write(content)
+    return folder / NAME

@@ -1,0 +1,124 @@
+"""Checkpoints that are either there and whole, or not there; and how they are read again."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from src.callbacks.checkpoints import BEST, LAST, PREVIOUS, WEIGHTS
+from src.config.instantiate import ConfigError
+from src.data.io.files import replacing
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write beside the target, flush to disk, verify, rename.
+
+    Lightning writes to the system's temporary folder and moves; between two file systems that is a copy, which a
+    crash leaves half-written under the final name.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        with replacing(Path(path)) as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            with zipfile.ZipFile(file.name) as written:
+                if damaged := written.testzip():
+                    raise OSError(f"{file.name} was not written as it should be ({damaged}); look at the disk.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a file of tensors and plain containers; no code in it is run.
+
+    Raises:
+        ConfigError: if it is damaged, or holds anything else.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            if damaged := file.testzip():
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or hostile file may raise anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"{path} is not an intact checkpoint of tensors and plain containers: {reason}") from error
+
+
+def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint that a run goes on from, with its content; None if the run has none yet.
+
+    A damaged last one is warned of, and the one before it taken.
+
+    Raises:
+        ConfigError: if there are checkpoints but none is intact.
+    """
+    reasons = []
+    for name in (LAST, PREVIOUS):
+        if (path := folder / name).exists():
+            try:
+                return path, load(path)
+            except ConfigError as error:
+                reasons.append(str(error))
+                warnings.warn(f"{error}; the checkpoint before it is taken.", RuntimeWarning, stacklevel=2)
+    if reasons:
+        raise ConfigError(f"{'; '.join(reasons)}. Start the run afresh beside this one with FRESH=1 (--fresh).")
+    return None
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The weights of a net from a run's folder, a weights.pt or a .ckpt.
+
+    Raises:
+        ConfigError: if there is no such file, or it is not intact.
+    """
+    if path.is_dir():
+        names = (path / "checkpoints" / name for name in (WEIGHTS, BEST, LAST))
+        path = next((name for name in names if name.exists()), path / "checkpoints" / WEIGHTS)
+    if not path.exists():
+        raise ConfigError(
+            f"`pretrained.path` must be a run's folder, a weights.pt or a .ckpt, but {path} is not there."
+        )
+    content = load(path)
+    if "weights" in content:
+        return content["weights"]
+    state = content.get("state_dict", {})
+    return {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+
+
+def load_weights(net: torch.nn.Module, weights: dict[str, torch.Tensor], strict: bool) -> list[str]:
+    """Put weights into a net.
+
+    Args:
+        net: the net.
+        weights: by name.
+        strict: refuse weights that are missing, unknown or of another shape; else they are left out.
+
+    Returns:
+        What was left out, a line each.
+
+    Raises:
+        ConfigError: if `strict` and something does not fit.
+    """
+    own = net.state_dict()
+    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in own.items()}
+    left = [f"{name}: not in the file" for name in own.keys() - weights.keys()]
+    left += [f"{name}: not in the net" for name in weights.keys() - own.keys()]
+    wrong = {name for name in own.keys() & weights.keys() if tuple(weights[name].shape) != shapes[name]}
+    left += [f"{name}: {tuple(weights[name].shape)} in the file, {shapes[name]} in the net" for name in wrong]
+    if strict and left:
+        raise ConfigError(
+            f"`pretrained.path` has weights that do not fit the net: {'; '.join(sorted(left)[:5])}"
+            f"{f' and {len(left) - 5} more' if len(left) > 5 else ''}. Build the net that they are of, or load what "
+            "fits with pretrained.strict=false."
+        )
+    net.load_state_dict({name: weights[name] for name in own.keys() & weights.keys() - wrong}, strict=False)
+    return sorted(left)

@@ -1,0 +1,69 @@
+"""What a command would do, without doing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from src.config.compose import plain
+from src.runs import identity
+from src.runs.status import read_status
+from src.training.recipe import build
+from src.training.run import Request, check_train, choose
+
+
+def describe(cfg: DictConfig, request: Request) -> None:
+    """Print the resolved configuration, the run's folder and what would become of it, its size and its devices.
+
+    Raises:
+        ConfigError: if a value cannot be honoured.
+    """
+    check_train(cfg)
+    recipe, folder = build(cfg), choose(cfg, request)
+    parameters = sum(parameter.numel() for parameter in recipe.model.net.parameters())
+    rows = {
+        "folder": str(folder),
+        "would": outcome(cfg, folder, request.force),
+        "parameters": f"{parameters:,}",
+        "images": " x ".join(map(str, (recipe.datamodule.channels, *recipe.datamodule.size))),
+        "devices": devices(cfg),
+        "batch": f"{cfg.train.batch_size} over all devices, {cfg.train.accumulate} to a step",
+        "learning rate": f"{cfg.optimizer.lr}",
+    }
+    result = Table(show_header=False, title="Nothing was trained")
+    for row in rows.items():
+        result.add_row(*row)
+    console = Console()
+    console.print(Syntax(OmegaConf.to_yaml(OmegaConf.create(plain(cfg))), "yaml", background_color="default"))
+    console.print(result)
+
+
+def outcome(cfg: DictConfig, folder: Path, force: bool) -> str:
+    """What training would do with a folder."""
+    if cfg.debug:
+        return "train for one short epoch in a folder that is removed"
+    status = read_status(folder)
+    if not status:
+        return "start"
+    if status["status"] == "complete":
+        return "print its result: it is complete"
+    if (changes := identity.changes(folder, cfg)) and not force:
+        return f"be refused, because these were changed: {'; '.join(changes)}"
+    return f"go on after epoch {status.get('epoch', 0)} of {cfg.train.epochs}"
+
+
+def devices(cfg: DictConfig) -> str:
+    """What would be trained on."""
+    gpus = torch.cuda.device_count()
+    kind = cfg.trainer.accelerator
+    if kind == "auto":
+        kind = "gpu" if gpus else "cpu"
+    there = f" ({gpus} there)" if kind in ("gpu", "cuda") else ""
+    return (
+        f"{cfg.trainer.devices} x {kind}{there} on {cfg.trainer.num_nodes} machine(s), precision {cfg.train.precision}"
+    )
