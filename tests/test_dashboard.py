@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -22,8 +23,13 @@ from src.config.compose import compose_config
 from src.training.recipe import build
 
 pytestmark = QUIET
-HPARAMS = {"lr": 0.1, "elements": [8, 3], "net": "ckgresnet", "augmented": True, "clip": None}
-ADDED = "++callbacks.dashboard={_target_: src.callbacks.dashboard.Dashboard, every_epochs: 2, hparams: {elements: [4]}}"
+VALUES = {"lr": 0.1, "elements": [8, 3], "net": "ckgresnet", "augmented": True, "clip": None}
+CONFIG = f"a: {{b: 1}}\nc: ${{a.b}}\nchosen: {json.dumps(VALUES)}\n"
+HPARAMS = {name: f"chosen.{name}" for name in [*VALUES, "what_the_net_lacks"]}
+ADDED = (
+    "++observers.dashboard={_target_: src.callbacks.dashboard.Dashboard, every_epochs: 2, "
+    "hparams: {elements: group.elements}}"
+)
 PROMISED = {
     "train/loss": ("training", "loss"),
     "val/loss": ("training", "loss"),
@@ -64,7 +70,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Witness, Traine
     """A run with a dashboard, clipped, of three epochs."""
     folder = tmp_path_factory.mktemp("run")
     dashboard, witness = Dashboard(HPARAMS, every_epochs=2), Witness()
-    dashboard.about = {"config": "a: {b: 1}\nc: ${a.b}\n", "commit": "0123abc", "versions": {"torch": "2.0"}}
+    dashboard.about = {
+        "config": f"a: {{b: 1}}\nc: ${{a.b}}\nchosen: {json.dumps(VALUES)}\n",
+        "commit": "0123abc",
+        "versions": {"torch": "2.0"},
+    }
     callbacks = [dashboard, witness, Checkpoints(folder / "checkpoints", monitor="val/loss", mode="min")]
     return folder, witness, fit(folder, callbacks, gradient_clip_val=0.05, enable_checkpointing=True)
 
@@ -146,7 +156,7 @@ def test_texts_say_where_a_run_comes_from(run: tuple[Path, Witness, Trainer]) ->
         found.Tensors(f"about/{name}/text_summary")[0].tensor_proto.string_val[0].decode()
         for name in ("config", "origin")
     )
-    assert config == "```yaml\na:\n  b: 1\nc: 1\n```", "resolved"
+    assert config.startswith("```yaml\na:\n  b: 1\nc: 1\nchosen:\n") and config.endswith("\n```"), "resolved"
     assert "| commit | `0123abc` |" in origin
     assert "| torch | `2.0` |" in origin
     assert sys.argv[0] in origin
@@ -180,8 +190,13 @@ def test_weights_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [{"a": 1}, object(), 1j])
 def test_a_parameter_that_cannot_be_shown_is_named(value: Any) -> None:
-    with pytest.raises(ValueError, match="`hparams` must map names to scalars or lists, but optimizer is"):
+    with pytest.raises(ValueError, match="`hparams` must name keys of scalars or lists, but optimizer is"):
         declared({"lr": 0.1, "optimizer": value})
+
+
+def test_columns_are_keys() -> None:
+    with pytest.raises(ValueError, match=r"`hparams` must map names to keys such as optimizer\.lr, but lr is 0.1"):
+        Dashboard({"lr": 0.1})
 
 
 @pytest.mark.parametrize("logger", [False, None])

@@ -38,7 +38,7 @@ SMALL = [
     "dataset.limit_val=40",
     "dataset.limit_test=48",
     "train.epochs=1",
-    *(f"callbacks.{name}=null" for name in ("equivariance", "figures", "redundancy")),
+    *(f"observers.{name}=null" for name in ("equivariance", "figures", "redundancy")),
 ]
 QUARTERS = [ANGLES.index(angle) for angle in (0, 90, 180, 270)]
 pytestmark = [*QUIET, pytest.mark.filterwarnings("ignore:.*not supported by the model summary.*")]

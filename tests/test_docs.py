@@ -47,7 +47,7 @@ def test_every_recipe_is_listed() -> None:
     "group",
     [
         *("group", "kernel", "mask", "implementation", "net", "dataset", "augment"),
-        *("optimizer", "scheduler", "callbacks", "logger"),
+        *("optimizer", "scheduler", "callbacks", "observers", "logger"),
     ],
 )
 def test_every_choice_is_listed(group: str) -> None:

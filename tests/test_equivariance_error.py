@@ -31,7 +31,7 @@ from src.models.masks import Mask
 from src.models.nets import CKGResNet
 
 CALLBACK = (
-    "++callbacks.equivariance={_target_: src.callbacks.equivariance_error.EquivarianceError, "
+    "++observers.equivariance={_target_: src.callbacks.equivariance_error.EquivarianceError, "
     "every_epochs: 1, samples: 8, curve_samples: 16, angles: 4}"
 )
 FEW = {"samples": 4, "elements": 2, "curve_samples": 6, "angles": 4}

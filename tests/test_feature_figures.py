@@ -37,7 +37,7 @@ from src.models import Field, GConv
 from src.training.recipe import build
 
 pytestmark = QUIET
-ADDED = "++callbacks.figures={_target_: src.callbacks.feature_figures.FeatureFigures, every_epochs: 2, samples: 20}"
+ADDED = "++observers.figures={_target_: src.callbacks.feature_figures.FeatureFigures, every_epochs: 2, samples: 20}"
 LAYERS = ["lifting.0", "stages.0.0.conv1", "stages.0.0.conv2", "stages.1.0.conv1", "stages.1.0.conv2", "final.0"]
 TAGS = {"features/rotation", "samples/predictions", "samples/worst", "confusion", *(f"filters/{n}" for n in LAYERS)}
 

@@ -305,7 +305,7 @@ def test_picture() -> None:
 
 # ----------------------------------------------------------------------------------------------------------- runs
 
-PROBE = "++callbacks.redundancy={_target_: src.callbacks.kernel_redundancy.KernelRedundancy, every_epochs: 1}"
+PROBE = "++observers.redundancy={_target_: src.callbacks.kernel_redundancy.KernelRedundancy, every_epochs: 1}"
 RUN = [*SMALL, "implementation=nonseparable", "train.epochs=2", "net.hidden_sizes=[4,4]"]
 # What one process and two have in common: see test_runs.py.
 WHOLE_BATCH = ["net.head.dropout=0", "train.shared_statistics=true", "train.precision=64-true"]

@@ -295,7 +295,7 @@ def test_seeds_make_a_group(make: Callable[..., Path], logs: Path) -> None:
 def test_where_a_run_is_placed_does_not_count(make: Callable[..., Path], logs: Path) -> None:
     placement = ["paths.data=/x", "paths.cache=/y", "trainer.devices=4", "dataset.num_workers=2", "logger=none"]
     make(seed=0)
-    make(*placement, "callbacks.progress=null", "trainer.accelerator=cpu", "dataset.on_device=true", seed=1)
+    make(*placement, "observers.progress=null", "trainer.accelerator=cpu", "dataset.on_device=true", seed=1)
     make("dataset=mnist", seed=0)
     make("dataset=mnist", "paths.data=/x", seed=1)
     make("dataset=mnist", "dataset.path=/x/elsewhere", seed=2)
@@ -385,9 +385,7 @@ def test_groups_are_told_apart_by_few_keys(
 
 def test_scales_of_sim2() -> None:
     flats = [
-        dict(
-            comparing.flattened(configuration("group=sim2", "implementation=separable+2d", f"group.max_scale={scale}"))
-        )
+        dict(comparing.flattened(configuration("group=sim2", "implementation=separable+2d", f"group.max_scale={s}")))
         for s in (1.5, 2.0)
     ]
     assert distinguishing(flats) == ["group.max_scale"]

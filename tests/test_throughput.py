@@ -20,7 +20,7 @@ from src.data.loader import ImageBatches
 from src.models.classifier import Classifier
 
 pytestmark = QUIET
-ADDED = "++callbacks.throughput={_target_: src.callbacks.throughput.Throughput}"
+ADDED = "++observers.throughput={_target_: src.callbacks.throughput.Throughput}"
 
 
 class Witness(Callback):

@@ -145,7 +145,7 @@ def test_run_ids_depend_on_what_decides_results(tmp_path: Path) -> None:
     base = run_id(small(tmp_path), [])
     assert re.fullmatch("seed0-[0-9a-f]{8}", base)
     placed = ["paths.data=elsewhere", "trainer.accelerator=cpu", "trainer.devices=4", "logger=none"]
-    placed += ["dataset.num_workers=2", "callbacks.progress=null"]
+    placed += ["dataset.num_workers=2", "observers.progress=null"]
     assert run_id(small(tmp_path, *placed), placed) == base
     assert run_id(small(tmp_path, "seed=1"), ["seed=1"]).startswith("seed1-")
     changed = ["group=p4m", "optimizer.lr=0.1", "experiment=quickstart", "net.hidden_sizes=[4,4]"]

@@ -47,7 +47,7 @@ class Dashboard(Probe):
     """Arranges TensorBoard's pages, in the first process; without that logger it does nothing.
 
     - CUSTOM SCALARS: `charts_of` the net;
-    - HPARAMS: the declared parameters of the run, and the last values of `METRICS` and of `best/<monitor>`, which is
+    - HPARAMS: chosen parameters of the run, and the last values of `METRICS` and of `best/<monitor>`, which is
       logged at the end of every epoch from what `Checkpoints` keeps. The run is marked as a success when it has ended;
     - TEXT: the configuration, and the command, host, commit and versions that the run was begun with;
     - HISTOGRAMS: every parameter of the net, before training, every few epochs and after the last, and its gradient in
@@ -56,16 +56,20 @@ class Dashboard(Probe):
     All but the curves is written once, when a run begins: one that goes on keeps what its first process has written.
 
     Args:
-        hparams: parameters of the run by name, for the table; a list becomes a text, and None is left out.
+        hparams: keys of the configuration, by the names of the table's columns. What the configuration of a run does
+            not have, or has as null, is left out, so that one table serves all nets and optimisers.
         every_epochs: between two histograms.
 
     Raises:
-        ValueError: if `hparams` holds something else, or `every_epochs` is not a positive integer.
+        ValueError: if `hparams` does not map names to keys, or `every_epochs` is not a positive integer.
     """
 
-    def __init__(self, hparams: Mapping[str, Value] | None = None, every_epochs: int = 10) -> None:
+    def __init__(self, hparams: Mapping[str, str] | None = None, every_epochs: int = 10) -> None:
         super().__init__(every_epochs)
-        self.hparams = declared(hparams or {})
+        self.hparams = dict(hparams or {})
+        for name, key in self.hparams.items():
+            if not isinstance(key, str):
+                raise ValueError(f"`hparams` must map names to keys such as optimizer.lr, but {name} is {key!r}.")
         self.about: dict[str, Any] = {}
         """Where the run comes from: `config` as YAML, `commit`, and `versions` by package."""
         self._gradients: dict[str, Tensor] = {}
@@ -93,7 +97,7 @@ class Dashboard(Probe):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for writer in writers(trainer) if trainer.is_global_zero else ():
-            *_, ended = session(self.hparams, ())
+            *_, ended = session(self._parameters(), ())
             writer.file_writer.add_summary(ended)
 
     def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Task]:
@@ -109,9 +113,15 @@ class Dashboard(Probe):
     def _declare(self, trainer: Trainer, writer: SummaryWriter) -> None:
         """Announce the table's columns, and the run's row."""
         keeper = checkpoints(trainer)
-        experiment, started, _ = session(self.hparams, ((f"best/{keeper.monitor}",) if keeper else ()) + METRICS)
+        experiment, started, _ = session(self._parameters(), ((f"best/{keeper.monitor}",) if keeper else ()) + METRICS)
         writer.file_writer.add_summary(experiment)
         writer.file_writer.add_summary(started)
+
+    def _parameters(self) -> dict[str, Scalar]:
+        """The run's row of the table."""
+        config = OmegaConf.create(self.about.get("config", ""))
+        values = {name: OmegaConf.select(config, key) for name, key in self.hparams.items()}
+        return declared({n: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for n, v in values.items()})
 
 
 def declared(hparams: Mapping[str, Value]) -> dict[str, Scalar]:
@@ -127,7 +137,7 @@ def declared(hparams: Mapping[str, Value]) -> dict[str, Scalar]:
     for name, value in hparams.items():
         if isinstance(value, Mapping) or not isinstance(value, Scalar | Sequence | None):
             raise ValueError(
-                f"`hparams` must map names to scalars or lists, but {name} is {value!r}; name its parts one by one."
+                f"`hparams` must name keys of scalars or lists, but {name} is {value!r}; name its parts one by one."
             )
         if value is not None:
             is_number = isinstance(value, int | float) and not isinstance(value, bool)

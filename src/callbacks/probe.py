@@ -57,7 +57,9 @@ class Probe(Callback):
             self.look(trainer, pl_module, step=trainer.global_step - 1)
 
     def look(self, trainer: Trainer, module: LightningModule, step: int) -> None:
-        """Do this process's share, gather all, and report."""
+        """Do this process's share, gather all, and report; nothing where there is no logger to report to."""
+        if not trainer.loggers:
+            return
         start = time.monotonic()
         with untouched(module):
             share = [task() for task in self.tasks(trainer, module)[trainer.global_rank :: trainer.world_size]]

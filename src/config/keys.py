@@ -187,7 +187,7 @@ def plain_keys(raw: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
             continue
         if not isinstance(value, Mapping) or "_target_" in value or not value:
             yield name, list(raw)
-        elif name == "callbacks":
+        elif name in ("callbacks", "observers"):
             yield from ((join(name, n), keys_of(name)) for n, v in value.items() if not has_target(v))
         else:
             yield from leaves(value, name)

@@ -182,7 +182,7 @@ class Orders:
     def __call__(self, entry: Entry) -> dict[str, Any]:
         index = list(self.ledger.entries).index(entry.name)
         start = zlib.crc32(str(self.sweep.folder).encode())
-        devices = [f"trainer.devices={max(1, int(self.room.gpus))}", "callbacks.progress=null"]
+        devices = [f"trainer.devices={max(1, int(self.room.gpus))}", "observers.progress=null"]
         command = (sys.executable, str(SCRIPT), *self.sweep.fixed, *entry.point, *devices)
         return {
             "name": entry.name,

@@ -232,7 +232,7 @@ def make_trainer(recipe: Recipe, status: Status | None) -> Trainer:
     options["log_every_n_steps"] = min(options["log_every_n_steps"], recipe.datamodule.train_batches)
     # Lightning would put in its own where there is none.
     for name, part in (("enable_progress_bar", "progress"), ("enable_model_summary", "summary")):
-        options.setdefault(name, bool(cfg.callbacks.get(part)))
+        options.setdefault(name, bool((cfg.observers or {}).get(part)))
     if cfg.train.shared_statistics:
         share_statistics(recipe.model.net)
     plugins: list[Any] = [AtomicCheckpointIO()]
@@ -257,7 +257,8 @@ def make_callbacks(cfg: DictConfig) -> list[Callback]:
     if cfg.train.patience is not None:
         monitor = cfg.callbacks.checkpoint
         callbacks.append(EarlyStopping(monitor.monitor, mode=monitor.mode, patience=cfg.train.patience))
-    callbacks += [instantiate(callback) for callback in cfg.callbacks.values() if callback]
+    chosen = [*cfg.callbacks.values(), *(cfg.observers or {}).values()]
+    callbacks += [instantiate(callback) for callback in chosen if callback]
     for callback in callbacks:
         if isinstance(callback, Checkpoints | Dashboard):
             callback.about = about(cfg)
