@@ -156,7 +156,8 @@ def test_texts_say_where_a_run_comes_from(run: tuple[Path, Witness, Trainer]) ->
         found.Tensors(f"about/{name}/text_summary")[0].tensor_proto.string_val[0].decode()
         for name in ("config", "origin")
     )
-    assert config.startswith("```yaml\na:\n  b: 1\nc: 1\nchosen:\n") and config.endswith("\n```"), "resolved"
+    assert config.startswith("```yaml\na:\n  b: 1\nc: 1\nchosen:\n"), "resolved"
+    assert config.endswith("\n```")
     assert "| commit | `0123abc` |" in origin
     assert "| torch | `2.0` |" in origin
     assert sys.argv[0] in origin
