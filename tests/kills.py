@@ -141,7 +141,7 @@ def arm(bomb: Bomb) -> None:
     import torch
 
     from src.callbacks import checkpoints
-    from src.models.classifier import Classifier
+    from src.models.learner import Learner
 
     def explode(*_: Any) -> None:
         os.kill(os.getpid(), bomb.number)
@@ -153,9 +153,9 @@ def arm(bomb: Bomb) -> None:
         torch.save = counted(torch.save, bomb.nth, half)
         return
     owner, name = {
-        "step": (Classifier, "training_step"),
-        "validation": (Classifier, "validation_step"),
-        "test": (Classifier, "test_step"),
+        "step": (Learner, "training_step"),
+        "validation": (Learner, "validation_step"),
+        "test": (Learner, "test_step"),
         "rename": (os, "replace"),
         "link": (checkpoints, "link"),
     }[bomb.event]

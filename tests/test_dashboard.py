@@ -18,11 +18,13 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from src.callbacks import Checkpoints
-from src.callbacks.dashboard import METRICS, Dashboard, add_histogram, charts_of, declared, texts
+from src.callbacks.dashboard import Dashboard, add_histogram, charts_of, declared, metrics_of, texts
 from src.config.compose import compose_config
+from src.models.tasks import Classification
 from src.training.recipe import build
 
 pytestmark = QUIET
+TASK = Classification(10)
 VALUES = {"lr": 0.1, "elements": [8, 3], "net": "ckgresnet", "augmented": True, "clip": None}
 CONFIG = f"a: {{b: 1}}\nc: ${{a.b}}\nchosen: {json.dumps(VALUES)}\n"
 HPARAMS = {name: f"chosen.{name}" for name in [*VALUES, "what_the_net_lacks"]}
@@ -108,7 +110,7 @@ def histograms(folder: Path) -> dict[str, list[tuple[int, Any]]]:
 
 def test_every_promised_tag_is_in_one_chart(run: tuple[Path, Witness, Trainer]) -> None:
     charts = written_charts(run[0])
-    assert charts == charts_of(run[2].lightning_module.net)
+    assert charts == charts_of(run[2].lightning_module.net, TASK)
     expected = {tag: place for tag, place in PROMISED.items() if place[1] not in ("scale", "reflection")}
     assert {tag: shown(charts, tag) for tag in expected} == {tag: [place] for tag, place in expected.items()}
     assert set(expected.values()) == {(category, title) for category, own in charts.items() for title in own}
@@ -116,7 +118,7 @@ def test_every_promised_tag_is_in_one_chart(run: tuple[Path, Witness, Trainer]) 
 
 def test_charts_are_those_of_the_group() -> None:
     def charts(*overrides: str) -> dict[str, dict[str, list[str]]]:
-        return charts_of(build(compose_config([*SMALL, *overrides])).model.net)
+        return charts_of(build(compose_config([*SMALL, *overrides])).model.net, TASK)
 
     error = "equivariance error"
     assert charts("group=sim2", "group.elements=[4,2]")[error].keys() == {"rotation", "scale", "random", "lattice"}
@@ -129,7 +131,7 @@ def test_charts_are_those_of_the_group() -> None:
 
 @pytest.mark.parametrize("tag", ["train/losses", "redundancy/firsts/x", "time/Dashboard_share", "hp_metric", "val/x"])
 def test_no_chart_shows_another_tag(tag: str) -> None:
-    assert shown(charts_of(build(compose_config(SMALL)).model.net), tag) == []
+    assert shown(charts_of(build(compose_config(SMALL)).model.net, TASK), tag) == []
 
 
 def test_the_table_of_runs(run: tuple[Path, Witness, Trainer]) -> None:
@@ -139,7 +141,7 @@ def test_the_table_of_runs(run: tuple[Path, Witness, Trainer]) -> None:
     assert values == {"lr": 0.1, "elements": "[8, 3]", "net": "ckgresnet", "augmented": "True"}
     experiment = data["_hparams_/experiment"].experiment
     assert {info.name for info in experiment.hparam_infos} == set(values)
-    assert [info.name.tag for info in experiment.metric_infos] == ["best/val/loss", *METRICS]
+    assert [info.name.tag for info in experiment.metric_infos] == ["best/val/loss", *metrics_of(TASK)]
     assert data["_hparams_/session_end_info"].session_end_info.status == 1, "STATUS_SUCCESS of its protocol"
     assert "hp_metric" not in points(run[0])
 

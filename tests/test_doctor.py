@@ -272,13 +272,13 @@ def test_a_step_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(images: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("no such kernel\nmore")
 
-    from src.models.classifier import Classifier
+    from src.models.learner import Learner
 
-    forward = Classifier.forward
-    monkeypatch.setattr(Classifier, "forward", lambda self, images: broken(images))
+    forward = Learner.forward
+    monkeypatch.setattr(Learner, "forward", lambda self, images: broken(images))
     assert doctor.trains().state == "problem"
     assert doctor.trains().found == "RuntimeError: no such kernel"
-    monkeypatch.setattr(Classifier, "forward", lambda self, images: forward(self, images) * torch.nan)
+    monkeypatch.setattr(Learner, "forward", lambda self, images: forward(self, images) * torch.nan)
     assert doctor.trains().found == "gradients are not finite numbers"
 
 

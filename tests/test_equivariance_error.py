@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from src.analysis.actions import Action, acting, actions, kinds
 from src.analysis.drawing import pixels
-from src.analysis.equivariance import Study, accuracy_under, lie_derivative, measure
+from src.analysis.equivariance import Study, lie_derivative, measure, score_under
 from src.analysis.equivariance_figures import draw_curves, draw_layers, explain
 from src.analysis.moving import faded, field_error, full_precision, predict, scales, translated, watched
 from src.callbacks.equivariance_error import EquivarianceError
@@ -224,18 +224,18 @@ def test_accuracy_where_it_is_known() -> None:
     images[:4, :, 7, 14] = images[4:, :, 2, 8] = 1.0  # four at the right, two at the top
     labels = torch.tensor([0, 0, 0, 0, 1, 0])
     quarters = SO2().grid(4)
-    found = accuracy_under(Quadrant(), images, labels, SO2().matrix(quarters))
+    found = score_under(Quadrant(), images, labels, SO2().matrix(quarters))
     # A quarter turn takes right to top; the last, which is wrong at first, is right after three of them.
     assert torch.allclose(found, torch.tensor([5, 0, 0, 1]) / 6)
     sizes = Dilation(2.0).matrix(torch.tensor([[-0.3], [0.0], [0.2]], dtype=torch.float64))
-    assert torch.allclose(accuracy_under(Quadrant(), images, labels, sizes), torch.tensor([5, 5, 5]) / 6)
+    assert torch.allclose(score_under(Quadrant(), images, labels, sizes), torch.tensor([5, 5, 5]) / 6)
 
 
 def test_accuracy_leaves_the_net_as_it_was() -> None:
     net = nn.Sequential(nn.Dropout(0.9), Quadrant()).train()
     images, labels = pictures(40)
     state = torch.get_rng_state()
-    first, again = (accuracy_under(net, images, labels, torch.eye(2)[None]) for _ in range(2))
+    first, again = (score_under(net, images, labels, torch.eye(2)[None]) for _ in range(2))
     assert torch.equal(first, again)
     assert net[0].training
     assert torch.equal(state, torch.get_rng_state())

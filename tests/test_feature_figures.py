@@ -17,23 +17,15 @@ from PIL import Image
 from short_fits import QUIET, events, fit, whole_and_killed
 
 from src.analysis.drawing import pixels
-from src.analysis.pictures import (
-    WRONG,
-    confusion,
-    draw_confusion,
-    draw_filters,
-    draw_rotation,
-    draw_samples,
-    element_label,
-    mosaic,
-    outputs,
-    seen,
-)
+from src.analysis.outcomes import WRONG, confusion, draw_confusion, draw_samples
+from src.analysis.pictures import draw_filters, draw_rotation, element_label, mosaic, outputs
 from src.callbacks.feature_figures import FeatureFigures, convolutions
 from src.config.compose import compose_config
+from src.data.samples import samples
 from src.data.warp import rotate
 from src.groups import SO2, Dilation, Product, Trivial
 from src.models import Field, GConv
+from src.models.tasks import Classification, Task
 from src.training.recipe import build
 
 pytestmark = QUIET
@@ -158,7 +150,7 @@ def test_a_net_that_has_diverged_or_died_is_drawn(value: float) -> None:
     for figure in (
         draw_filters(lift),
         draw_rotation(turned, features, lift, "lifting.0"),
-        draw_samples(turned, torch.arange(8), logits, "0123456789"),
+        draw_samples(Classification(10), turned, torch.arange(8), logits, "0123456789"),
         draw_confusion(torch.arange(8), logits.argmax(1), "0123456789"),
     ):
         assert pixels(figure).std() > 10
@@ -167,7 +159,7 @@ def test_a_net_that_has_diverged_or_died_is_drawn(value: float) -> None:
 def test_a_wrong_prediction_is_marked_and_a_right_one_is_not() -> None:
     names = ["zero", "one", "a very long name"]
     logits = torch.tensor([[0.0, 9.0, 0.0], [0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
-    figure = draw_samples(torch.rand(3, 1, 9, 9), torch.tensor([1, 0, 2]), logits, names)
+    figure = draw_samples(Classification(3), torch.rand(3, 1, 9, 9), torch.tensor([1, 0, 2]), logits, names)
     assert words(figure) == ["one, 100%", "zero, 33%", "a very lo…\n→ zero, 100%"]
     colours = [text.get_color() for text in figure.axes[0].texts]
     assert [colour == WRONG for colour in colours] == [False, False, True]
@@ -177,20 +169,21 @@ def test_a_wrong_prediction_is_marked_and_a_right_one_is_not() -> None:
 
 def test_samples_are_shown_as_they_were_before_normalisation() -> None:
     recipe = build(compose_config([*SMALL]))
-    dataset = recipe.datamodule.datasets["val"]
-    rows = torch.arange(5)
-    normalised, _ = dataset.finish(dataset[0, rows], torch.device("cpu"))
-    originals = dataset.split.images[rows] / 255
-    assert torch.allclose(seen(normalised, dataset), originals, atol=1e-5)
-    assert not torch.allclose(normalised, originals, atol=0.1)
-    figure = draw_samples(seen(normalised, dataset), torch.zeros(5).long(), torch.zeros(5, 10), "0123456789")
+    found = samples(recipe.datamodule, "val", 5, torch.device("cpu"), 10)
+    originals = recipe.datamodule.datasets["val"].split.images[:5] / 255
+    assert torch.allclose(found.shown(found.images), originals, atol=1e-5)
+    assert torch.allclose(found.normalised(originals), found.images, atol=1e-5)
+    assert not torch.allclose(found.images, originals, atol=0.1)
+    figure = draw_samples(
+        Classification(10), found.shown(found.images), torch.zeros(5).long(), torch.zeros(5, 10), "0123456789"
+    )
     assert shown(figure)[:20, 21:41, 0] == pytest.approx(originals[1, 0].numpy(), abs=1e-5)
 
 
 def test_the_worst_samples_have_the_largest_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
 
-    def keep(images: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, names: list[str]) -> Figure:
+    def keep(task: Task, images: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, names: list[str]) -> Figure:
         drawn.append((images, torch.nn.functional.cross_entropy(logits, labels, reduction="none")))
         return Figure(figsize=(1, 1))
 

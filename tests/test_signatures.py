@@ -60,7 +60,7 @@ SPELLING = {
     "mask=smooth_disc +mask.scale.widht=1": ("mask.scale.widht", "src.models.masks.ScaleWindow", "mask.scale.width"),
     "+optimizer.weight_dacay=0": ("optimizer.weight_dacay", "torch.optim.AdamW", "optimizer.weight_decay"),
     "+scheduler.warmpu=1": ("scheduler.warmpu", "src.models.optimisation.Cosine", "scheduler.warmup"),
-    "+model.clases=1": ("model.clases", "src.models.classifier.Classifier", "model.classes"),
+    "+task.clases=1": ("task.clases", "src.models.tasks.Classification", "task.classes"),
     "+model.groups.kernel_rl=1": ("model.groups.kernel_rl", "ParameterGroups", "model.groups.kernel_lr"),
     "+callbacks.checkpoint.moniter=x": ("callbacks.checkpoint.moniter", "", "callbacks.checkpoint.monitor"),
     "+observers.progres=null": ("observers.progres", "", "observers.progress"),

@@ -17,7 +17,7 @@ from torch.optim import SGD
 from src.callbacks import throughput
 from src.callbacks.throughput import GIB, Throughput, groups, peak_memory, update_ratios
 from src.data.loader import ImageBatches
-from src.models.classifier import Classifier
+from src.models.learner import Learner
 
 pytestmark = QUIET
 ADDED = "++observers.throughput={_target_: src.callbacks.throughput.Throughput}"
@@ -103,8 +103,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         monkeypatch.setattr(owner, name, slow)
 
     takes(ImageBatches, "__getitem__", 3)
-    takes(Classifier, "training_step", 1)
-    takes(Classifier, "validation_step", 97)
+    takes(Learner, "training_step", 1)
+    takes(Learner, "validation_step", 97)
     return now
 
 

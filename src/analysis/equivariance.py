@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from src.analysis.actions import LATTICE, Action, acting, actions, layers_of
-from src.analysis.look import Task, untouched
+from src.analysis.look import Job, untouched
 from src.analysis.moving import (
     dtype_of,
     faded,
@@ -42,6 +42,7 @@ from src.analysis.moving import (
 from src.data.warp import Border
 from src.groups import SO2, Dilation
 from src.models import Field
+from src.models.tasks import ACCURACY, Classification, Score, Task
 from src.require import require_positive
 
 LOGITS = "logits"
@@ -56,12 +57,12 @@ BATCH = 32
 
 
 class Curve(NamedTuple):
-    """Accuracy by angle in degrees, or by scale."""
+    """The primary metric by angle in degrees, or by scale."""
 
     at: Tensor
     """(k,)"""
-    accuracy: Tensor
-    """(k,), in [0, 1]"""
+    score: Tensor
+    """(k,)"""
 
 
 class Flaw(NamedTuple):
@@ -83,12 +84,18 @@ class Measured:
     """By kind, then by layer: means over the grid's elements of that kind. "random" are elements off the grid,
     "lattice" is the largest over quarter turns and flips."""
     agreement: dict[str, float]
-    """By kind: how often the net as deployed predicts the same for a moved image."""
+    """By kind: how often the net as deployed decides the same for a moved image, where a task has decisions."""
     lie: dict[str, float]
     """By kind: see `lie_derivative`."""
     rotation: Curve
     scale: Curve
     flaw: Flaw | None
+    score: Score = ACCURACY
+    """What the curves are of."""
+
+    def worst(self, curve: Curve) -> int:
+        """Where on a curve the metric is worst."""
+        return int(curve.score.argmin() if self.score.higher else curve.score.argmax())
 
     def numbers(self) -> dict[str, float]:
         """All of them, by tag."""
@@ -96,9 +103,9 @@ class Measured:
         shares = {f"agreement/{kind}": share for kind, share in self.agreement.items()}
         slopes = {f"lie/{kind}": slope for kind, slope in self.lie.items()}
         return {f"equivariance/{tag}": number for tag, number in (errors | shares | slopes).items()} | {
-            "robustness/accuracy/rotation": self.rotation.accuracy.mean().item(),
-            "robustness/accuracy/scale": self.scale.accuracy.mean().item(),
-            "robustness/worst/rotation": self.rotation.accuracy.min().item(),
+            f"robustness/{self.score.tag}/rotation": self.rotation.score.mean().item(),
+            f"robustness/{self.score.tag}/scale": self.scale.score.mean().item(),
+            "robustness/worst/rotation": self.rotation.score[self.worst(self.rotation)].item(),
         }
 
 
@@ -112,11 +119,12 @@ class Study:
     Args:
         net: images (n, c, y, x) to logits, in evaluation.
         images: normalised.
-        labels: (n,).
+        targets: as the task has them.
+        task: what is learned; None is classification.
         samples: images for errors, agreement and derivatives; the fields of all layers are held for so many at once.
             They are faded to zero towards the rim of a disc that every element keeps inside the image.
         elements: random ones off the grid, always the same.
-        curve_samples: images for accuracy by angle and scale, which are not faded.
+        curve_samples: images for the primary metric by angle and scale, which are not faded.
         angles: in a whole turn.
         border: what lies outside an unfaded image.
 
@@ -128,8 +136,9 @@ class Study:
         self,
         net: nn.Module,
         images: Tensor,
-        labels: Tensor,
+        targets: Tensor,
         *,
+        task: Task | None = None,
         samples: int = 32,
         elements: int = 4,
         curve_samples: int = 128,
@@ -142,7 +151,8 @@ class Study:
         self.layers = layers_of(net) if own else {}
         self.actions = actions(self.group, sizes, elements, promised=own)
         self.images = faded(images[:samples], max(stretch(self.group.matrix(g)) for _, g, _ in self.actions))
-        self.pictures, self.labels = images[:curve_samples], labels[:curve_samples]
+        self.pictures, self.targets = images[:curve_samples], targets[:curve_samples]
+        self.task = task
         self.angles = torch.arange(angles, dtype=torch.float64) * 360 / angles
         self.scales = scales(self.group.extent)
 
@@ -153,18 +163,18 @@ class Study:
         with watched(self.layers, fields.__setitem__):
             return fields, predict(self.net, self.images)
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[Job]:
         """Independent of each other, but for the reference that each process computes once."""
         turns = SO2().matrix((self.angles * pi / 180)[:, None])
         sizes = Dilation().matrix(self.scales.log()[:, None])
         return [
             *(partial(self.compare, action) for action in self.actions),
             *(partial(lie_derivative, self.net, self.images, kind) for kind in GENERATORS),
-            *(partial(self.accuracy, matrix) for matrix in torch.cat([turns, sizes])),
+            *(partial(self.score, matrix) for matrix in torch.cat([turns, sizes])),
         ]
 
-    def compare(self, action: Action) -> tuple[dict[str, float], float]:
-        """Errors by layer, and the share of predictions that stay."""
+    def compare(self, action: Action) -> tuple[dict[str, float], float | None]:
+        """Errors by layer, and the share of decisions that stay, if there are any."""
         matrix = self.group.matrix(action.element[0])
         size = self.images.shape[-2:]
         if action.exact and matrix[0, 0].abs() < 0.5:  # a quarter turn takes the frame along
@@ -177,12 +187,16 @@ class Study:
 
         with translated(self.layers, action.element), watched(self.layers, see):
             errors[LOGITS] = relative_error(predict(self.net, moved), logits)
-        same = predict(self.net, moved).argmax(-1) == logits.argmax(-1)
+        task = task_of(self.task, logits)
+        before, after = task.decisions(logits), task.decisions(predict(self.net, moved))
+        if before is None:
+            return errors, None
+        same = (before == after).flatten().unflatten(0, (len(before), -1)).all(1)
         return errors, same.double().mean().item()
 
-    def accuracy(self, matrix: Tensor) -> float:
-        """On images moved by a matrix (2, 2)."""
-        return accuracy_under(self.net, self.pictures, self.labels, matrix[None], self.border).item()
+    def score(self, matrix: Tensor) -> float:
+        """The primary metric on images moved by a matrix (2, 2)."""
+        return score_under(self.net, self.pictures, self.targets, matrix[None], self.border, self.task).item()
 
     def measured(self, results: Sequence[Any]) -> Measured:
         """What the results of all tasks, in their order, come to."""
@@ -199,11 +213,12 @@ class Study:
             found[LATTICE] = {layer: max(errors[n][layer] for n in lattice) for layer in layers}
         return Measured(
             errors=found,
-            agreement={kind: mean([shares[n] for n in own]) for kind, own in chosen.items()},
+            agreement={k: mean([shares[n] for n in own]) for k, own in chosen.items() if None not in shares},
             lie=dict(zip(GENERATORS, slopes, strict=True)),
             rotation=Curve(self.angles, torch.tensor(turned)),
             scale=Curve(self.scales, torch.tensor(scaled)),
             flaw=self._flaw({n: errors[n] for n in lattice}),
+            **({} if self.task is None else {"score": self.task.score}),
         )
 
     @property
@@ -221,42 +236,53 @@ class Study:
         return None
 
 
-def measure(net: nn.Module, images: Tensor, labels: Tensor, **options: Any) -> Measured:
+def measure(net: nn.Module, images: Tensor, targets: Tensor, **options: Any) -> Measured:
     """All of it at once, without a Trainer.
 
     Args:
         net: images (n, c, y, x) to logits; its modes are left as they are.
         images: normalised, on the net's device.
-        labels: (n,).
+        targets: as the task has them, (n,) for classification.
         options: of `Study`.
     """
     with untouched(net):
-        study = Study(net, images, labels, **options)
+        study = Study(net, images, targets, **options)
         return study.measured([task() for task in study.tasks()])
 
 
-def accuracy_under(net: nn.Module, images: Tensor, labels: Tensor, matrices: Tensor, border: Border = "edge") -> Tensor:
-    """Accuracy on images moved by each matrix, of the net as deployed.
+def score_under(
+    net: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    matrices: Tensor,
+    border: Border = "edge",
+    task: Task | None = None,
+) -> Tensor:
+    """The primary metric on images moved by each matrix, of the net as deployed.
 
     Args:
         net: images (n, c, y, x) to logits.
         images: normalised; black is not zero then, so what lies outside is by default the outermost pixels.
-        labels: (n,).
+        targets: as the task has them.
         matrices: (k, 2, 2), acting on (y, x).
         border: see `warp`.
+        task: what is learned; None is classification, whose metric is the accuracy.
 
     Returns:
         (k,), on the CPU.
     """
 
-    def right(matrix: Tensor) -> int:
-        batches = zip(images.split(BATCH), labels.split(BATCH), strict=True)
-        return sum(
-            int((predict(net, move(batch, matrix, border)).argmax(-1) == truth).sum()) for batch, truth in batches
-        )
+    def score(matrix: Tensor) -> float:
+        outputs = torch.cat([predict(net, move(batch, matrix, border)).float() for batch in images.split(BATCH)])
+        return task_of(task, outputs).measured(outputs, targets)
 
     with untouched(net):
-        return torch.tensor([right(matrix) / len(labels) for matrix in matrices])
+        return torch.tensor([score(matrix) for matrix in matrices])
+
+
+def task_of(task: Task | None, outputs: Tensor) -> Task:
+    """The task, or classification by outputs (n, k)."""
+    return Classification(outputs.shape[-1]) if task is None else task
 
 
 def lie_derivative(net: nn.Module, images: Tensor, kind: str) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from src.analysis.drawing import COLOURS, figure
 from src.analysis.equivariance import Flaw
+from src.models.tasks import ACCURACY, Score
 
 
 def explain(flaw: Flaw) -> str:
@@ -49,38 +50,53 @@ def draw_layers(errors: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def draw_curves(
-    rotations: Mapping[str, tuple[Tensor, Tensor]], scales: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    rotations: Mapping[str, tuple[Tensor, Tensor]],
+    scales: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    score: Score = ACCURACY,
 ) -> Figure:
-    """Accuracy by angle, all the way round, and by scale; several nets in one picture.
+    """A metric by angle, all the way round, and by scale; several nets in one picture.
 
     Args:
-        rotations: by net, angles in degrees and accuracies in [0, 1].
-        scales: by net, scales and accuracies; none to leave this out.
+        rotations: by net, angles in degrees and values of the metric.
+        scales: by net, scales and values; none to leave this out.
+        score: what the metric is.
     """
     drawn = figure(9.0 if scales else 5.0, 4.4)
     polar = drawn.add_subplot(1, 2 if scales else 1, 1, projection="polar")
-    for (name, (angles, accuracies)), colour in zip(rotations.items(), cycle(COLOURS)):
+    for (name, (angles, values)), colour in zip(rotations.items(), cycle(COLOURS)):
         around = torch.cat([angles, angles[:1]]) * pi / 180
-        polar.plot(around, torch.cat([accuracies, accuracies[:1]]), ".-", color=colour, label=name)
-    polar.set_title("Accuracy by angle of rotation")
-    polar.set_ylim(0, 1)
-    polar.yaxis.set_major_formatter(PercentFormatter(1))
+        polar.plot(around, torch.cat([values, values[:1]]), ".-", color=colour, label=name)
+    polar.set_title(f"{capital(score.title)} by angle of rotation")
+    scale_axis(polar, score)
     polar.tick_params(axis="y", labelsize="small")
     for label in polar.get_yticklabels():
         label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5})
     if scales:
-        draw_scales(drawn.add_subplot(1, 2, 2), scales)
+        draw_scales(drawn.add_subplot(1, 2, 2), scales, score)
     if any(rotations):
         drawn.legend(*polar.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return drawn
 
 
-def draw_scales(axes: Axes, scales: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Accuracy by scale."""
-    for (name, (factors, accuracies)), colour in zip(scales.items(), cycle(COLOURS)):
-        axes.plot(factors, accuracies, ".-", color=colour, label=name)
-    axes.set_title("Accuracy by scale")
+def draw_scales(axes: Axes, scales: Mapping[str, tuple[Tensor, Tensor]], score: Score) -> None:
+    """A metric by scale."""
+    for (name, (factors, values)), colour in zip(scales.items(), cycle(COLOURS)):
+        axes.plot(factors, values, ".-", color=colour, label=name)
+    axes.set_title(f"{capital(score.title)} by scale")
     axes.set_xlabel("scale (1 is as in the data)")
-    axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    scale_axis(axes, score)
     axes.grid(alpha=0.3)
+
+
+def scale_axis(axes: Axes, score: Score) -> None:
+    """From 0 to 100 % for shares, from 0 for others."""
+    if score.share:
+        axes.set_ylim(0, 1)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    else:
+        axes.set_ylim(min(0.0, axes.get_ylim()[0]))
+
+
+def capital(text: str) -> str:
+    """With a capital at the beginning."""
+    return text[:1].upper() + text[1:]

@@ -33,7 +33,7 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
-Task = Callable[[], Any]
+Job = Callable[[], Any]
 """One piece of the work of a look, whose result can be pickled."""
 
 

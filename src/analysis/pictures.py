@@ -1,20 +1,20 @@
-"""Pictures of a net: its filters along the group, features of a turned image, and what it gets right and wrong."""
+"""Pictures of a net: its filters along the group, and features of a turned image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import ceil, degrees, exp, pi
+from math import degrees, exp, pi
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch.nn import functional
 
-from src.analysis.drawing import COLOURS, figure
-from src.data.loader import ImageBatches
+from src.analysis.drawing import figure
+from src.data.samples import Samples
+from src.data.warp import rotate
 from src.groups import O2, SO2, Dilation, Group, Reflection, Trivial
 from src.models import Field, GConv
 
@@ -24,15 +24,13 @@ TURNS = 8
 """Rows of the picture of features: turns of 45 degrees."""
 PAIRS = 4
 """Rows of a picture of filters: pairs of an output and an input channel."""
-COLUMNS, ROWS = 8, 4
-"""Samples in a picture of them."""
-RIGHT, WRONG = COLOURS[6], COLOURS[1]
-"""Colours of the text of samples."""
 
 
-def seen(images: Tensor, dataset: ImageBatches) -> Tensor:
-    """Normalised images as they were before, in [0, 1]."""
-    return (images * dataset.std.to(images) + dataset.mean.to(images)).clamp(0, 1)
+def turns(samples: Samples) -> Tensor:
+    """The first image under `TURNS` turns, (n, c, y, x) in [0, 1]."""
+    image = samples.shown(samples.images[:1]).expand(TURNS, -1, -1, -1)
+    angles = 2 * pi * torch.arange(TURNS, dtype=torch.float64, device=image.device) / TURNS
+    return rotate(image, angles, border=samples.outside)
 
 
 def outputs(conv: GConv, run: Callable[[], Tensor]) -> Field:
@@ -109,73 +107,6 @@ def draw_rotation(turned: Tensor, features: Field, conv: GConv, name: str) -> Fi
     return drawn
 
 
-def draw_samples(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str]) -> Figure:
-    """Images with their label and how sure the net is of it; a wrong prediction is framed and follows an arrow.
-
-    Args:
-        images: (n, c, y, x) in [0, 1].
-        labels: (n,).
-        logits: (n, classes).
-        names: of the classes.
-    """
-    confidences, predictions = (found.tolist() for found in logits.float().softmax(1).max(1))
-    y, x = images.shape[-2:]
-    below = ceil(0.36 * x)  # for two lines of text
-    rows = ceil(len(images) / COLUMNS)
-    cells = functional.pad(colours(images), (0, 0, 0, below), value=1.0)
-    blank = torch.ones(rows * COLUMNS - len(cells), *cells.shape[1:])
-    drawn = figure(1.2 * COLUMNS, 1.25 * rows * (y + below) / x)
-    axes = drawn.subplots()
-    axes.imshow(mosaic(torch.cat([cells, blank]).unflatten(0, (rows, COLUMNS)), 1.0), interpolation="nearest")
-    axes.set_axis_off()
-    for n, (label, predicted, confidence) in enumerate(zip(labels.tolist(), predictions, confidences, strict=True)):
-        row, column = divmod(n, COLUMNS)
-        corner = (column * (x + 1) - 0.5, row * (y + below + 1) - 0.5)
-        right = label == predicted
-        text = shortened(names[label]) + ("" if right else f"\n→ {shortened(names[predicted])}")
-        style = {"fontsize": 8, "color": RIGHT if right else WRONG, "linespacing": 1.05, "ha": "center", "va": "top"}
-        axes.text(corner[0] + x / 2, corner[1] + y + below / 12, f"{text}, {100 * confidence:.0f}%", **style)
-        if not right:
-            axes.add_patch(Rectangle(corner, x, y, fill=False, color=WRONG, linewidth=2))
-    return drawn
-
-
-def draw_confusion(labels: Tensor, predictions: Tensor, names: Sequence[str]) -> Figure:
-    """How often each class is taken for each: labels in rows, predictions in columns, colours as shares of a row.
-
-    Counts are written for up to 25 classes; of more than 120, every few are named.
-
-    Args:
-        labels: (n,).
-        predictions: (n,).
-        names: of the classes.
-    """
-    classes = len(names)
-    counts = confusion(labels, predictions, classes)
-    few, every = classes <= 25, ceil(classes / 120)
-    side = 0.42 * classes + 1.6 if few else 12.0
-    drawn = figure(max(4.0, side), max(3.6, side))
-    axes = drawn.subplots()
-    axes.imshow((counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy(), cmap="Blues", vmin=0, vmax=1)
-    ticks, texts = range(0, classes, every), [shortened(name, 18) for name in names[::every]]
-    axes.set_xticks(ticks, texts, rotation="vertical" if max(map(len, texts)) > 2 else "horizontal")
-    axes.set_yticks(ticks, texts)
-    axes.tick_params(labelsize=9 if few else 5.5, length=2)
-    axes.set(xlabel="prediction", ylabel="label")
-    accuracy = float(counts.diagonal().sum() / counts.sum())
-    axes.set_title(f"{len(labels)} samples, accuracy {100 * accuracy:.1f} %", fontsize=10)
-    for row, column in counts.nonzero().tolist() if few else ():
-        n = int(counts[row, column])
-        dark = n > counts[row].sum() / 2
-        axes.text(column, row, n, ha="center", va="center", fontsize=8, color="white" if dark else "black")
-    return drawn
-
-
-def confusion(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
-    """(label, prediction): how many samples of a label got a prediction, (classes, classes)."""
-    return torch.bincount(labels * classes + predictions, minlength=classes**2).unflatten(0, (classes, classes)).cpu()
-
-
 def axes_labels(conv: GConv) -> tuple[list[str], list[str]]:
     """Labels of a layer's grid along its first coordinate, and along all others together."""
     labels = [element_label(conv.group, element) for element in conv.kernel.grid]
@@ -217,11 +148,6 @@ def angle(radians: float) -> str:
 def flip(coordinate: float) -> str:
     """A coordinate of a reflection."""
     return "flip" if coordinate else "-"
-
-
-def shortened(name: str, most: int = 10) -> str:
-    """The beginning of a long name."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def colours(images: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Checkpoints(Checkpoint):
     Args:
         folder: where they are written.
         monitor: the metric that is best, as logged in validation.
-        mode: "max" or "min".
+        mode: "max" or "min"; None is which of them the module's task says is better.
         every_minutes: between two checkpoints within an epoch.
         every_steps: as well after so many steps; None is never.
 
@@ -42,13 +42,13 @@ class Checkpoints(Checkpoint):
     def __init__(
         self,
         folder: str | Path,
-        monitor: str = "val/acc",
-        mode: Literal["max", "min"] = "max",
+        monitor: str = "val/loss",
+        mode: Literal["max", "min"] | None = None,
         every_minutes: float = 10.0,
         every_steps: int | None = None,
     ) -> None:
-        if mode not in ("max", "min"):
-            raise ValueError(f"`mode` must be 'max' or 'min', but got {mode!r}.")
+        if mode not in ("max", "min", None):
+            raise ValueError(f"`mode` must be 'max', 'min' or null, but got {mode!r}.")
         if every_minutes <= 0 or (every_steps is not None and every_steps < 1):
             raise ValueError(
                 f"`every_minutes` and `every_steps` must be positive, but got {every_minutes} and {every_steps}."
@@ -67,6 +67,9 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.best_epoch, self.finished = (state_dict[key] for key in ("best", "best_epoch", "finished"))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.mode = self.mode or pl_module.task.direction(self.monitor)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._written = time.monotonic()
@@ -92,6 +95,9 @@ class Checkpoints(Checkpoint):
 
     def better(self, trainer: Trainer) -> float:
         """The best score so far, with that of the epoch that ends."""
+        if self.monitor not in trainer.callback_metrics:
+            there = ", ".join(name for name in trainer.callback_metrics if name.startswith("val/"))
+            raise ValueError(f"`callbacks.checkpoint.monitor` must be one of {there}, but got {self.monitor!r}.")
         score = float(trainer.callback_metrics[self.monitor])
         if isnan(score):
             score = -inf if self.mode == "max" else inf

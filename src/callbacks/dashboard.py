@@ -15,15 +15,15 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as summaries
 
 from src.analysis.actions import LATTICE, RANDOM, acting, kinds
-from src.analysis.look import Task
+from src.analysis.look import Job
 from src.analysis.redundancy import MEASURES, group_convolutions
 from src.callbacks.checkpoints import Checkpoints
 from src.callbacks.probe import Probe, log, writers
+from src.models.tasks import Task
 
 CHARTS: dict[str, dict[str, list[str]]] = {
     "training": {
         "loss": ["train/loss$", "val/loss$"],
-        "accuracy": ["train/acc$", "val/acc$"],
         "gradient norm": ["train/gradient_norm$"],
         "update to weight ratio": ["train/update_ratio"],
         "learning rate": ["lr-"],
@@ -36,9 +36,6 @@ CHARTS: dict[str, dict[str, list[str]]] = {
     },
 }
 """Charts of every net by category, and the tags that each shows: regular expressions, matched from their beginning."""
-METRICS = ("val/loss", "val/acc", "train/acc", "test/acc", "test/loss")
-"""Shown in the table of runs, besides the best of what is monitored."""
-
 Scalar = str | int | float | bool
 Value = Scalar | Sequence[Scalar] | None
 
@@ -47,8 +44,8 @@ class Dashboard(Probe):
     """Arranges TensorBoard's pages, in the first process; without that logger it does nothing.
 
     - CUSTOM SCALARS: `charts_of` the net;
-    - HPARAMS: chosen parameters of the run, and the last values of `METRICS` and of `best/<monitor>`, which is
-      logged at the end of every epoch from what `Checkpoints` keeps. The run is marked as a success when it has ended;
+    - HPARAMS: chosen parameters of the run, and the last values of `metrics_of` the task and of `best/<monitor>`, which
+      is logged at the end of every epoch from what `Checkpoints` keeps. A run that has ended is marked as a success;
     - TEXT: the configuration, and the command, host, commit and versions that the run was begun with;
     - HISTOGRAMS: every parameter of the net, before training, every few epochs and after the last, and its gradient in
       the last step, as the optimiser got it.
@@ -77,8 +74,8 @@ class Dashboard(Probe):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step == 0 and trainer.is_global_zero:
             for writer in writers(trainer):
-                writer.add_custom_scalars(layout(charts_of(pl_module.net)))
-                self._declare(trainer, writer)
+                writer.add_custom_scalars(layout(charts_of(pl_module.net, pl_module.task)))
+                self._declare(trainer, writer, metrics_of(pl_module.task))
                 for tag, text in texts(self.about).items():
                     writer.add_text(tag, text, 0)
         super().on_train_start(trainer, pl_module)
@@ -100,7 +97,7 @@ class Dashboard(Probe):
             *_, ended = session(self._parameters(), ())
             writer.file_writer.add_summary(ended)
 
-    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Task]:
+    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Job]:
         return []
 
     def report(self, trainer: Trainer, module: LightningModule, results: Sequence[Any], step: int) -> None:
@@ -110,10 +107,12 @@ class Dashboard(Probe):
             for name, gradient in self._gradients.items():
                 add_histogram(writer, f"gradients/{name}", gradient, step)
 
-    def _declare(self, trainer: Trainer, writer: SummaryWriter) -> None:
+    def _declare(self, trainer: Trainer, writer: SummaryWriter, metrics: Sequence[str]) -> None:
         """Announce the table's columns, and the run's row."""
         keeper = checkpoints(trainer)
-        experiment, started, _ = session(self._parameters(), ((f"best/{keeper.monitor}",) if keeper else ()) + METRICS)
+        experiment, started, _ = session(
+            self._parameters(), [*([f"best/{keeper.monitor}"] if keeper else []), *metrics]
+        )
         writer.file_writer.add_summary(experiment)
         writer.file_writer.add_summary(started)
 
@@ -150,14 +149,22 @@ def session(hparams: Mapping[str, Scalar], metrics: Sequence[str]) -> tuple[Any,
     return summaries(dict(hparams), dict.fromkeys(metrics, 0))
 
 
-def charts_of(net: nn.Module) -> dict[str, dict[str, list[str]]]:
-    """`CHARTS`, equivariance errors of all that the net's group does, and redundancy if a layer has a group axis."""
+def metrics_of(task: Task) -> list[str]:
+    """What the table of runs shows besides the best of what is monitored."""
+    shown = [f"{stage}/{name}" for name in task.metrics for stage in ("val", "train", "test")]
+    return ["val/loss", *shown, "test/loss"]
+
+
+def charts_of(net: nn.Module, task: Task) -> dict[str, dict[str, list[str]]]:
+    """`CHARTS`, the task's metrics, equivariance errors of all that the net's group does, and redundancy along it."""
+    loss, *others = CHARTS["training"].items()
+    measured = {task.title(name): [f"{stage}/{name}$" for stage in ("train", "val")] for name in task.metrics}
     group, sizes, own = acting(net)
     names = [*kinds(group, sizes), RANDOM, *([LATTICE] if own else [])]
     looks = {"equivariance error": {name: [f"equivariance/{name}/.*"] for name in names}}
     if group_convolutions(net):
         looks["redundancy along the group"] = {measure: [f"redundancy/{measure}/.*"] for measure in MEASURES}
-    return {"training": CHARTS["training"], **looks, "throughput": CHARTS["throughput"]}
+    return {"training": {**dict([loss]), **measured, **dict(others)}, **looks, "throughput": CHARTS["throughput"]}
 
 
 def layout(charts: Mapping[str, Mapping[str, list[str]]]) -> dict[str, dict[str, tuple[str, list[str]]]]:

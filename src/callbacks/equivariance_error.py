@@ -11,8 +11,8 @@ from lightning.pytorch import LightningModule, Trainer
 from src.analysis.drawing import pixels
 from src.analysis.equivariance import Study
 from src.analysis.equivariance_figures import draw_curves, draw_layers, explain
-from src.analysis.look import Task
-from src.callbacks.probe import Probe, log, validation_batch, writers
+from src.analysis.look import Job
+from src.callbacks.probe import Probe, log, validation_samples, writers
 from src.require import require_positive
 
 
@@ -26,7 +26,7 @@ class EquivarianceError(Probe):
         before_training: also look before the first step.
         samples: images for errors of layers, agreement and derivatives.
         elements: random group elements off the grid.
-        curve_samples: images for accuracy by angle and scale.
+        curve_samples: images for the primary metric by angle and scale.
         angles: in a whole turn.
 
     Raises:
@@ -48,10 +48,11 @@ class EquivarianceError(Probe):
         self._study: Study | None = None
         self._warned = False
 
-    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Task]:
+    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Job]:
         most = max(self.options["samples"], self.options["curve_samples"])
-        images, labels = validation_batch(trainer, most, module.device)
-        self._study = Study(module, images, labels, **self.options, border=trainer.datamodule.border)
+        found = validation_samples(trainer, module, most)
+        more = {"task": module.task, "border": found.border}
+        self._study = Study(module, found.images, found.targets, **self.options, **more)
         return self._study.tasks()
 
     def report(self, trainer: Trainer, module: LightningModule, results: Sequence[Any], step: int) -> None:
@@ -60,7 +61,7 @@ class EquivarianceError(Probe):
         for writer in writers(trainer):
             for tag, drawn in {
                 "equivariance/layers": draw_layers(measured.errors),
-                "robustness/curves": draw_curves({"": measured.rotation}, {"": measured.scale}),
+                "robustness/curves": draw_curves({"": measured.rotation}, {"": measured.scale}, measured.score),
             }.items():
                 writer.add_image(tag, pixels(drawn), step, dataformats="HWC")
         if measured.flaw is not None and not self._warned:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from src.analysis.look import random_state, restore_random_state
 
@@ -54,17 +53,26 @@ class ExactState(Callback):
         self._processes = []
 
 
-def sums(metric: Any) -> dict[str, Tensor | int]:
-    """What a metric has summed since it was reset."""
-    return {"updates": metric._update_count} | {name: getattr(metric, name).cpu().clone() for name in metric._defaults}
+def sums(metric: Metric) -> dict[str, Any]:
+    """What a metric has gathered since it was reset: sums, or lists of what it has seen."""
+    states = {name: getattr(metric, name) for name in metric._defaults}
+    return {"updates": metric._update_count} | {
+        name: [part.cpu().clone() for part in state] if isinstance(state, list) else state.cpu().clone()
+        for name, state in states.items()
+    }
 
 
-def restore_sums(metric: Any, shares: list[Mapping[str, Tensor | int]]) -> None:
-    """Set a metric to the sum of several processes' shares; to nothing if there are none."""
+def restore_sums(metric: Metric, shares: list[Mapping[str, Any]]) -> None:
+    """Set a metric to several processes' shares together; to nothing if there are none."""
     metric.reset()
     metric._update_count = sum(share["updates"] for share in shares)
-    for name in metric._defaults if shares else ():
-        setattr(metric, name, sum(share[name] for share in shares).to(metric.device))
+    for name, empty in metric._defaults.items() if shares else ():
+        parts = [share[name] for share in shares]
+        if isinstance(empty, list):
+            setattr(metric, name, [each.to(metric.device) for part in parts for each in part])
+        else:
+            together = metric._reductions[name](torch.stack(parts)) if len(parts) > 1 else parts[0]
+            setattr(metric, name, together.to(metric.device))
 
 
 def gathered(trainer: Trainer, own: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import pi
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
-from torch.nn import functional
 
 from src.analysis.drawing import pixels
-from src.analysis.look import Task
-from src.analysis.pictures import (
-    COLUMNS,
-    ROWS,
-    TURNS,
-    draw_confusion,
-    draw_filters,
-    draw_rotation,
-    draw_samples,
-    outputs,
-    seen,
-)
-from src.callbacks.probe import Probe, validation_batch, writers
-from src.data.warp import rotate
+from src.analysis.equivariance import BATCH
+from src.analysis.look import Job
+from src.analysis.outcomes import COLUMNS, ROWS, draw_outcomes, draw_samples
+from src.analysis.pictures import draw_filters, draw_rotation, outputs, turns
+from src.callbacks.probe import Probe, validation_samples, writers
 from src.models.gconv import convolutions
 
 Picture = tuple[str, np.ndarray]
@@ -33,12 +22,12 @@ Picture = tuple[str, np.ndarray]
 
 
 class FeatureFigures(Probe):
-    """SeededGenerator the net before training, every few epochs and after the last, for TensorBoard's page IMAGES.
+    """Draws the net before training, every few epochs and after the last, for TensorBoard's page IMAGES.
 
     - `filters/<layer>` of every group convolution with a window: see `draw_filters`;
     - `features/rotation`: see `draw_rotation`, of the first image of the validation set;
     - `samples/predictions`, the first samples of the validation set, and `samples/worst`, those of the largest loss;
-    - `confusion`, of as many.
+    - `confusion`, of as many; or `labels` or `values`, as the task has them: see `draw_outcomes`.
 
     Args:
         every_epochs: between two looks.
@@ -70,9 +59,9 @@ class FeatureFigures(Probe):
         if writers(trainer):
             super().look(trainer, module, step)
 
-    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Task]:
+    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Job]:
         layers = convolutions(module.net)
-        tasks: list[Task] = [lambda: self._samples(trainer, module)]
+        tasks: list[Job] = [lambda: self._samples(trainer, module)]
         if layers:
             tasks.append(lambda: self._rotation(trainer, module, self.layer or next(iter(layers))))
         for name, conv in layers.items():
@@ -89,33 +78,29 @@ class FeatureFigures(Probe):
                     writer.add_image(tag, image, step, dataformats="HWC")
 
     def _rotation(self, trainer: Trainer, module: LightningModule, name: str) -> list[Picture]:
-        images, _ = validation_batch(trainer, 1, module.device)
-        dataset, border = trainer.datamodule.datasets["val"], trainer.datamodule.source.border
-        angles = 2 * pi * torch.arange(TURNS, dtype=torch.float64, device=module.device) / TURNS
-        turned = rotate(seen(images, dataset).expand(TURNS, -1, -1, -1), angles, border=border)
-        mean, std = (value.to(turned) for value in (dataset.mean, dataset.std))
+        found = validation_samples(trainer, module, 1)
+        turned = turns(found)
         conv = convolutions(module.net)[name]
-        features = outputs(conv, lambda: forward(trainer, module, (turned - mean) / std))
+        features = outputs(conv, lambda: forward(trainer, module, found.normalised(turned)))
         return [("features/rotation", pixels(draw_rotation(turned, features, conv, name)))]
 
     def _samples(self, trainer: Trainer, module: LightningModule) -> list[Picture]:
-        images, labels = validation_batch(trainer, self.samples, module.device)
-        logits = forward(trainer, module, images)
-        names = trainer.datamodule.source.labels
-        shown = seen(images, trainer.datamodule.datasets["val"])
-        worst = functional.cross_entropy(logits, labels, reduction="none").argsort(descending=True, stable=True)
-        first = torch.arange(len(labels), device=labels.device)
-        drawn = {
-            f"samples/{name}": draw_samples(shown[rows], labels[rows], logits[rows], names)
-            for name, rows in {"predictions": first[: COLUMNS * ROWS], "worst": worst[: COLUMNS * ROWS]}.items()
-        }
-        drawn["confusion"] = draw_confusion(labels, logits.argmax(1), names)
-        return [(tag, pixels(each)) for tag, each in drawn.items()]
+        found, task = validation_samples(trainer, module, self.samples), module.task
+        predicted, shown = forward(trainer, module, found.images), found.shown(found.images)
+        worst = task.losses(predicted, found.targets).argsort(descending=True, stable=True)
+        orders = {"predictions": torch.arange(len(worst), device=worst.device), "worst": worst}
+        drawn = {}
+        for name, order in orders.items():
+            rows = order[: COLUMNS * ROWS]
+            columns = (shown[rows], found.targets[rows], predicted[rows])
+            drawn[f"samples/{name}"] = draw_samples(task, *columns, found.names)
+        name, outcomes = draw_outcomes(task, predicted, found.targets, found.names)
+        return [(tag, pixels(each)) for tag, each in (drawn | {name: outcomes}).items()]
 
 
 def forward(trainer: Trainer, module: LightningModule, images: Tensor) -> Tensor:
-    """Logits (n, classes) in float32, in the precision and the batches of validation."""
+    """Outputs (n, k) in float32, in the precision and the batches of validation."""
     precision = trainer.precision_plugin
     with precision.forward_context():
-        parts = images.split(trainer.datamodule.eval_batch_size)
+        parts = images.split(getattr(trainer.datamodule, "eval_batch_size", BATCH))
         return torch.cat([module(precision.convert_input(part)).float() for part in parts])

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 
 from src.analysis.drawing import pixels
-from src.analysis.look import Task
+from src.analysis.look import Job
 from src.analysis.redundancy import (
     Spectra,
     Spectrum,
@@ -60,7 +60,7 @@ class KernelRedundancy(Probe):
         if group_convolutions(module.net):
             super().look(trainer, module, step)
 
-    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Task]:
+    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Job]:
         return [
             lambda conv=conv: (spectra(conv), random_spectra(conv)) for conv in group_convolutions(module.net).values()
         ]

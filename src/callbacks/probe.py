@@ -7,14 +7,13 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from src.analysis.look import Task, untouched
+from src.analysis.look import Job, untouched
 from src.callbacks.exact_state import gathered
+from src.data.samples import Samples, samples
 
 
 class Probe(Callback):
@@ -39,7 +38,7 @@ class Probe(Callback):
         self._began, self._spent = 0.0, 0.0
 
     @abstractmethod
-    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Task]:
+    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Job]:
         """The work, in the same order in all processes; the net is in evaluation, without gradients."""
 
     @abstractmethod
@@ -91,10 +90,6 @@ def writers(trainer: Trainer) -> list[SummaryWriter]:
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
-def validation_batch(trainer: Trainer, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The first n samples of the validation set, or all if there are fewer: normalised images and labels.
-
-    They are the same in every process and at every time.
-    """
-    dataset = trainer.datamodule.datasets["val"]
-    return dataset.finish(dataset[0, torch.arange(min(n, len(dataset)))], device)
+def validation_samples(trainer: Trainer, module: LightningModule, n: int) -> Samples:
+    """The first n samples of the validation set, on the module's device."""
+    return samples(trainer.datamodule, "val", n, module.device, module.task.outputs)

@@ -84,6 +84,11 @@ class ImageDataModule(LightningDataModule):
         return self.source.classes
 
     @property
+    def targets(self) -> str:
+        """What is learned of an image: see `Source.targets`."""
+        return self.source.targets
+
+    @property
     def channels(self) -> int:
         return self.source.channels
 
@@ -213,12 +218,12 @@ class ImageDataModule(LightningDataModule):
 
     def _check_split(self, name: str, split: Split) -> None:
         expected = (self.channels, *self.size)
-        low, high = int(split.labels.min()), int(split.labels.max())
-        if tuple(split.images.shape[1:]) != expected or low < 0 or high >= self.classes:
+        wanted, found, fits = check_targets(split.labels, self.targets, self.classes)
+        if tuple(split.images.shape[1:]) != expected or not fits:
             raise ValueError(
-                f"the {name} split of {type(self.source).__name__} must be images of {expected} with labels in "
-                f"[0, {self.classes}), but has {tuple(split.images.shape[1:])} and [{low}, {high}]; correct the "
-                "source's `labels`, `channels` or `size`."
+                f"the {name} split of {type(self.source).__name__} must be images of {expected} with {wanted}, but has "
+                f"{tuple(split.images.shape[1:])} and {found}; correct the source's `labels`, `targets`, `channels` or "
+                "`size`."
             )
         if self.on_device and isinstance(split.images, Lazy):
             raise ValueError("`on_device` must be false for images that are read lazily.")
@@ -229,3 +234,16 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(
                 f"the splits of {type(self.source).__name__} share images; correct its `pools` or `splits`."
             )
+
+
+def check_targets(targets: Tensor, kind: str, classes: int) -> tuple[str, str, bool]:
+    """What targets of a kind must be, what these are, and whether they are so."""
+    low, high = float(targets.min()), float(targets.max())
+    if kind == "class":
+        wanted = f"labels in [0, {classes})"
+        return wanted, f"[{low:g}, {high:g}]", targets.dim() == 1 and low >= 0 and high < classes
+    wanted = f"{kind} of shape (n, {classes})" + (", 0 or 1" if kind == "labels" else ", finite numbers")
+    inside = low >= 0 and high <= 1 and not targets.is_floating_point()
+    fits = targets.dim() == 2 and targets.shape[1] == classes
+    right = inside if kind == "labels" else bool(targets.is_floating_point() and targets.isfinite().all())
+    return wanted, f"{targets.dtype} of shape {tuple(targets.shape)} in [{low:g}, {high:g}]", fits and right

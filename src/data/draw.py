@@ -41,7 +41,7 @@ def draw(
     """Draw the splits that are not given.
 
     Args:
-        labels: (n,), of the images that are drawn from.
+        labels: of the images that are drawn from; see `stratified`.
         counts: how many of them each split gets, whole numbers, or fractions of n that are at most 1 in all.
         generator: decides which.
         fold: which part of those for training and validation validates instead.
@@ -94,7 +94,7 @@ def stratified(labels: Tensor, counts: Iterable[int], generator: torch.Generator
     """Disjoint random subsets in which every class has its share of all, give or take one sample.
 
     Args:
-        labels: (n,), integers.
+        labels: (n,), classes; of other targets, (n, k), subsets are drawn without regard to what they are.
         counts: how many samples each subset gets; together at most n.
         generator: decides which.
 
@@ -104,7 +104,7 @@ def stratified(labels: Tensor, counts: Iterable[int], generator: torch.Generator
     Raises:
         ValueError: if there are fewer samples than asked for.
     """
-    counts = list(counts)
+    labels, counts = strata(labels), list(counts)
     if min(counts, default=0) < 0 or sum(counts) > len(labels):
         raise ValueError(f"`counts` must be at most {len(labels)} samples in all, but got {counts}; ask for fewer.")
     order = torch.randperm(len(labels), generator=generator)
@@ -114,6 +114,11 @@ def stratified(labels: Tensor, counts: Iterable[int], generator: torch.Generator
     # By rank within its class, so any stretch of the order has all classes in proportion.
     mixed = order[rank.argsort(stable=True)]
     return [part.sort().values for part in mixed[: sum(counts)].split(counts)]
+
+
+def strata(labels: Tensor) -> Tensor:
+    """What a draw keeps the shares of: (n,), the classes, or one stratum for targets (n, k) that are no classes."""
+    return labels if labels.dim() == 1 else labels.new_zeros(len(labels), dtype=torch.int64)
 
 
 def shares(counts: Sequence[float]) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from math import pi, prod
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ class Split(NamedTuple):
     images: Images
     """(n, c, y, x), uint8; a tensor, or read when asked for."""
     labels: Tensor
-    """(n,), int64."""
+    """What is to be learned, as `Source.targets` says: (n,) or (n, k)."""
     ids: Tensor
     """(n,), int64: no other image of the data set has the same."""
 
@@ -54,7 +54,7 @@ class Pool(NamedTuple):
     images: Images
     """(n, c, y, x), uint8."""
     labels: Tensor
-    """(n,), int64."""
+    """As `Source.targets` says: (n,) or (n, k)."""
 
 
 class Pools(NamedTuple):
@@ -105,8 +105,11 @@ class Source(ABC):
 
     name: ClassVar[str]
     card: ClassVar[Card | None] = None
+    targets: Literal["class", "labels", "values"] = "class"
+    """What is learned of an image: its class, (n,) of int64; which labels it has, (n, k) of int64, 0 or 1; or values,
+    (n, k) of float32."""
     labels: tuple[str, ...]
-    """Names of the classes, by label."""
+    """Names of the classes, by label; or of the labels, or of the values."""
     channels: int
     native: tuple[int, int]
     """(y, x) of the originals in pixels."""
@@ -149,6 +152,7 @@ class Source(ABC):
 
     @property
     def classes(self) -> int:
+        """How many classes there are; or labels, or values."""
         return len(self.labels)
 
     def about(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from src.analysis.equivariance import accuracy_under
+from src.analysis.equivariance import score_under
 from src.config.compose import compose_config
 from src.config.instantiate import ConfigError
 from src.data import ImageDataModule
@@ -160,7 +160,7 @@ def accuracy_by_angle(net: nn.Module, data: ImageDataModule) -> Tensor:
     """
     test = data.datasets["test"]
     images, labels = test.finish(test[0, torch.arange(len(test))], torch.device("cpu"))
-    return accuracy_under(net, images, labels, turns(ANGLES), data.border)
+    return score_under(net, images, labels, turns(ANGLES), data.border)
 
 
 def turns(degrees: Sequence[int]) -> Tensor:

@@ -256,7 +256,7 @@ def make_callbacks(cfg: DictConfig) -> list[Callback]:
         callbacks.append(EMAWeightAveraging(decay=cfg.train.ema))
     if cfg.train.patience is not None:
         monitor = cfg.callbacks.checkpoint
-        callbacks.append(EarlyStopping(monitor.monitor, mode=monitor.mode, patience=cfg.train.patience))
+        callbacks.append(EarlyStopping(monitor.monitor, mode=monitor.mode or "max", patience=cfg.train.patience))
     chosen = [*cfg.callbacks.values(), *(cfg.observers or {}).values()]
     callbacks += [instantiate(callback) for callback in chosen if callback]
     for callback in callbacks:

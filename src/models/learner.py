@@ -1,29 +1,29 @@
-"""The LightningModule: a net, how it is trained, and what is measured."""
+"""The LightningModule: a net, its task, how it is trained, and what is measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from src.models.optimisation import ParameterGroups, Schedule
+from src.models.tasks import Task
 
 
-class Classifier(LightningModule):
-    """Cross-entropy and accuracy of a net that maps images (n, c, y, x) to logits (n, classes).
+class Learner(LightningModule):
+    """Trains a net that maps images (n, c, y, x) to outputs (n, k) by the loss of a task.
 
-    It logs `train/`, `val/` and `test/` + `loss` and `acc`, means over the samples of an epoch and of all processes.
+    It logs `train/`, `val/` and `test/` + `loss` and the task's metrics, over the samples of an epoch and of all
+    processes. Batches are pairs of images and targets, from any loader.
 
     Args:
         net: the net.
-        classes: logits.
+        task: the loss and the metrics.
         optimizer: makes the optimiser from parameter groups; its learning rate and weight decay are bound.
         schedule: the learning rate's factor by epoch.
         groups: which parameters are trained how.
@@ -32,16 +32,17 @@ class Classifier(LightningModule):
     def __init__(
         self,
         net: nn.Module,
-        classes: int,
+        task: Task,
         optimizer: Callable[[Sequence[dict[str, Any]]], torch.optim.Optimizer],
         schedule: Schedule,
         groups: ParameterGroups,
     ) -> None:
         super().__init__()
-        self.net, self.optimizer, self.schedule, self.groups = net, optimizer, schedule, groups
+        self.net, self.task = net, task
+        self.optimizer, self.schedule, self.groups = optimizer, schedule, groups
         self.train_metrics, self.val_metrics, self.test_metrics = (
             MetricCollection(
-                {"loss": MeanMetric(), "acc": MulticlassAccuracy(classes, average="micro")},
+                {"loss": MeanMetric(), **{name: task.meter(name) for name in task.metrics}},
                 prefix=f"{stage}/",
                 compute_groups=False,
             )
@@ -49,21 +50,21 @@ class Classifier(LightningModule):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, c, y, x) -> (n, classes)."""
+        """(n, c, y, x) -> (n, k)."""
         return self.net(images)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self._measure(batch, self.train_metrics)
         self.log("loss", loss, prog_bar=True, logger=False)
-        if self.trainer.world_size == 1:
+        ranks, batches = self.trainer.world_size, getattr(self.trainer.train_dataloader, "batches", None)
+        if ranks == 1 or batches is None:
             return loss
         # Processes average their gradients, so a smaller share of a batch must count for less.
-        share = len(batch[1]) / self.trainer.train_dataloader.batches.size(batch_idx)
-        return loss * share * self.trainer.world_size
+        return loss * ranks * len(batch[1]) / batches.size(batch_idx)
 
     def on_train_epoch_end(self) -> None:
         """Written here and not by the trainer, which does so only after the epoch's checkpoint."""
-        metrics = {name: float(value) for name, value in self.train_metrics.compute().items()}
+        metrics = _numbers(self.train_metrics.compute())
         self.train_metrics.reset()
         self.log_dict(metrics, prog_bar=True, logger=False)
         for logger in self.loggers:
@@ -78,12 +79,15 @@ class Classifier(LightningModule):
         self._log(self.test_metrics, logger=False)  # the trainer does not know at which step
 
     def _measure(self, batch: tuple[Tensor, Tensor], metrics: MetricCollection) -> Tensor:
-        """The loss of a batch; `metrics` gather it and the accuracy."""
-        images, labels = batch
-        logits = self(images)
-        loss = F.cross_entropy(logits, labels)
-        metrics["loss"].update(loss.detach(), weight=len(labels))
-        metrics["acc"].update(logits, labels)
+        """The loss of a batch; `metrics` gather it and what the task measures."""
+        images, targets = batch
+        outputs = self(images)
+        loss = self.task.loss(outputs, targets)
+        for name, metric in metrics.items(keep_base=True):
+            if name == "loss":
+                metric.update(loss.detach(), weight=len(targets))
+            else:
+                metric.update(outputs.detach(), targets)
         return loss
 
     def _log(self, metrics: MetricCollection, logger: bool) -> None:
@@ -93,9 +97,32 @@ class Classifier(LightningModule):
         )
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """The schedule is stepped with the optimiser; epochs and their steps are counted, not estimated."""
+        """The schedule is stepped with the optimiser; the trainer says how many steps an epoch has."""
         optimizer = self.groups.optimiser(self.net, self.optimizer)
-        epochs = self.trainer.max_epochs
-        steps = ceil(self.trainer.datamodule.train_batches / self.trainer.accumulate_grad_batches)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(step / steps, epochs))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _rate(self, step: int) -> float:
+        """The learning rate's factor after so many steps.
+
+        Before the first one the trainer does not know its batches yet, and asking it for them (as its
+        `estimated_stepping_batches` does) would keep a resumed run from going on within its epoch.
+        """
+        steps = ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches) if step else 1
+        return self.schedule(step / steps, self.trainer.max_epochs)
+
+
+def _numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """What metrics came to.
+
+    Raises:
+        ValueError: for a metric of several numbers, which cannot be drawn as a curve.
+    """
+    for name, value in values.items():
+        if value.numel() != 1:
+            short = name.rpartition("/")[2]
+            raise ValueError(
+                f"`task.known.{short}` must compute one number, but got {tuple(value.shape)}; give it an average, such "
+                "as average=macro."
+            )
+    return {name: float(value) for name, value in values.items()}
