@@ -79,10 +79,10 @@ def test_data_lists_original_files(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "b" / "original.gz").write_bytes(b"0123456789" * 123)
     sum_ = f"sha256:{sha256(b'0123456789' * 123).hexdigest()}"
     source = Mnist(path=tmp_path / "a", cache=tmp_path / "b", files=[File("original.gz", sum_, None, ())])
-    (table,) = data.files(source)
+    (table,) = data._files(source)
     Console(width=300).print(table)
     assert re.search(rf"│ original.gz +│ 1,230 │ {sum_} │ {tmp_path}/b +│", capsys.readouterr().out)
-    assert not list(data.files(Digits()))
+    assert not list(data._files(Digits()))
 
 
 def test_a_damaged_file_is_one_line(paths: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +145,7 @@ def test_show_writes_a_sheet(paths: list[str], tmp_path: Path, capsys: pytest.Ca
     assert [entry.name for entry in path.parent.iterdir()] == ["digits.png"]
     module = load_data(["dataset=digits", *paths]).module
     train = module.datasets["train"].split
-    rows = show.first_of_each(train.labels, 10, 3)
+    rows = show._first_of_each(train.labels, 10, 3)
     assert train.labels[rows].tolist() == [label for label in range(10) for _ in range(3)]
     columns = dict.fromkeys(("stored", "in epoch 0", "in epoch 1"), train.images[rows])
     layout = arrange(columns, train.labels[rows], module.source.labels)
@@ -167,16 +167,16 @@ def test_without_augmentation_training_sees_what_is_stored(paths: list[str]) -> 
     train = load_data(["dataset=digits", *paths]).module.datasets["train"]
     rows = torch.tensor([3, 1, 4])
     stored = train.split.images[rows] / 255
-    torch.testing.assert_close(show.seen_in_training(train, rows, 0), stored, atol=1e-6, rtol=0)
+    torch.testing.assert_close(show._seen_in_training(train, rows, 0), stored, atol=1e-6, rtol=0)
 
 
 def test_show_draws_what_training_is_given(paths: list[str]) -> None:
     module = load_data(["dataset=digits", "augment=rotate", "seed=3", *paths]).module
     train, loader = module.datasets["train"], module.train_dataloader()
-    for epoch in show.EPOCHS:
+    for epoch in show._EPOCHS:
         loader.batches.set_epoch(epoch)
         (_, indices), (images, _) = next(iter(loader.batches)), next(iter(loader))
-        shown = show.seen_in_training(train, indices[:5], epoch)
+        shown = show._seen_in_training(train, indices[:5], epoch)
         torch.testing.assert_close((shown - train.mean) / train.std, images[:5], atol=1e-5, rtol=0)
 
 

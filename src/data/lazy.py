@@ -11,7 +11,7 @@ from torch import Tensor
 from src.data.resample import fit
 from src.data.warp import Border
 
-Read = Callable[[Tensor], Tensor]
+_Read = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Lazy:
         shape: (n, c, y, x).
     """
 
-    read: Read
+    read: _Read
     rows: Tensor
     shape: tuple[int, int, int, int]
 
@@ -42,14 +42,14 @@ class Lazy:
         """The same images on another canvas, still unread."""
         if size == self.shape[2:]:
             return self
-        return Lazy(Fitted(self.read, size, border), self.rows, (*self.shape[:2], *size))
+        return Lazy(_Fitted(self.read, size, border), self.rows, (*self.shape[:2], *size))
 
 
 @dataclass(frozen=True)
-class Fitted:
+class _Fitted:
     """Images that are brought to a size after they are read."""
 
-    read: Read
+    read: _Read
     size: tuple[int, int]
     border: Border
 

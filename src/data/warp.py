@@ -19,7 +19,7 @@ Mode = Literal["bilinear", "bicubic"]
 Border = Literal["zeros", "edge", "reflect"]
 """What lies outside an image: black, its outermost pixels repeated, or the image mirrored about them."""
 
-PADDING: Mapping[Border, str] = {"zeros": "zeros", "edge": "border", "reflect": "reflection"}
+_PADDING: Mapping[Border, str] = {"zeros": "zeros", "edge": "border", "reflect": "reflection"}
 
 
 def warp(
@@ -57,7 +57,7 @@ def warp(
     # Two planes, because sums along rows are fast, and rows of pairs are not; bicubic sampling is slow on planes.
     grid = (down[:, :, :, None] + right[:, :, None]).movedim(1, -1)
     grid = grid.contiguous() if mode == "bicubic" else grid
-    return functional.grid_sample(images, grid, mode=mode, padding_mode=PADDING[border], align_corners=True)
+    return functional.grid_sample(images, grid, mode=mode, padding_mode=_PADDING[border], align_corners=True)
 
 
 def rotate(images: Tensor, angles: Tensor, mode: Mode = "bilinear", border: Border = "zeros") -> Tensor:
@@ -74,21 +74,21 @@ def rotate(images: Tensor, angles: Tensor, mode: Mode = "bilinear", border: Bord
     return warp(images, SO2().matrix(angles.double()[:, None]), mode, border)
 
 
-def window(
+def crop(
     images: Tensor,
     corners: Tensor,
     size: Sequence[int] | None = None,
     border: Border = "zeros",
     mirrored: Tensor | None = None,
 ) -> Tensor:
-    """Cut a window out of every image, which may stand over the rim: result[y, x] = image[corner + (y, x)].
+    """Crop every image, beyond its rim if need be: result[y, x] = image[corner + (y, x)].
 
     Args:
         images: (n, c, y, x), any dtype.
-        corners: (n, 2), integers, negative where the window begins outside.
-        size: (y, x) of the windows; None is the size of the images.
+        corners: (n, 2), integers, negative where the crop begins outside.
+        size: (y, x) of the crops; None is the size of the images.
         border: what lies outside an image.
-        mirrored: (n, 2) of bool, which axes (y, x) of the windows are reversed; None is neither.
+        mirrored: (n, 2) of bool, which axes (y, x) of the crops are reversed; None is neither.
 
     Returns:
         (n, c, *size), the same dtype.

@@ -88,7 +88,7 @@ class Group(ABC):
     @property
     def identity(self) -> Tensor:
         """(1, dim), the same tensor each time, by which what was computed from it can be recognised."""
-        return identity_of(self)
+        return _identity_of(self)
 
     def split(self, a: Tensor) -> tuple[Tensor, ...]:
         """The coordinates of each part: (..., dim) -> one (..., part.dim) per part."""
@@ -142,7 +142,7 @@ class Group(ABC):
 
 @cache
 @torch.inference_mode(False)
-def identity_of(group: Group) -> Tensor:
+def _identity_of(group: Group) -> Tensor:
     """(1, dim)."""
     element = group.grid(*(1 for _ in group.counts))
     return group.product(element, group.inverse(element))

@@ -75,13 +75,13 @@ class Product(Group):
         return sum((part.axes(*own) for part, own in self.part_sizes(sizes)), ())
 
     def grid(self, *sizes: int) -> Tensor:
-        return cartesian([part.grid(*own) for part, own in self.part_sizes(sizes)])
+        return _cartesian([part.grid(*own) for part, own in self.part_sizes(sizes)])
 
     def random(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.cat([part.random(n, generator) for part in self.parts], -1)
 
     def sample(self, sizes: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        return cartesian([part.sample(own, generator) for part, own in self.part_sizes(self.sizes(sizes))])
+        return _cartesian([part.sample(own, generator) for part, own in self.part_sizes(self.sizes(sizes))])
 
     def factor_grid(self, elements: Tensor) -> tuple[Tensor, ...] | None:
         rest, sets = elements, []
@@ -89,14 +89,14 @@ class Product(Group):
             repeats = int((own[: len(rest)] == own[0]).all(-1).long().cumprod(0).sum())
             sets.append(own[: len(rest) : repeats])
             rest = rest[:repeats] if part is not self.parts[-1] else rest
-        combined = cartesian(sets)
+        combined = _cartesian(sets)
         return tuple(sets) if combined.shape == elements.shape and bool((combined == elements).all()) else None
 
     def _coordinates(self, a: Tensor) -> Iterable[tuple[Group, Tensor]]:
         return zip(self.parts, self.split(a), strict=True)
 
 
-def cartesian(sets: Sequence[Tensor]) -> Tensor:
+def _cartesian(sets: Sequence[Tensor]) -> Tensor:
     """Every combination of one element from each set, the last varying fastest: [(n_j, d_j)] -> (prod n_j, sum d_j)."""
     index = torch.meshgrid(*(torch.arange(len(elements)) for elements in sets), indexing="ij")
     return torch.cat([elements[i.flatten()] for elements, i in zip(sets, index, strict=True)], -1)

@@ -21,7 +21,7 @@ from src.models.kernels import Siren
 from src.require import require_choice, require_positive
 
 
-class SeededGenerator(nn.Module):
+class _SeededGenerator(nn.Module):
     """A generator of its own for a layer's random elements, whose state is part of the layer's.
 
     It is seeded from the global one when the layer is made. So a run that goes on from a checkpoint draws what it would
@@ -56,7 +56,7 @@ class GConv(nn.Module):
         elements: how many elements, one number for each of `group.counts`.
         implementation: a name or formula of `Factorisation`.
         kernel: makes a kernel net from (axes, channels).
-        mask: makes a window from (axes), or none.
+        mask: makes a mask from (axes), or none.
         stride: of the output pixels.
         padding: zeros on each side; none keeps the image size and needs an odd kernel.
         bias: add a trained bias per output channel.
@@ -100,7 +100,7 @@ class GConv(nn.Module):
         factorisation.check(group)
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
         self.group, self.stride, self.sampling, self._path = group, stride, sampling, path
-        self.padding = same_padding(kernel_size) if padding is None else padding
+        self.padding = _same_padding(kernel_size) if padding is None else padding
         self.stages = factorisation.stages(len(group.parts))
         if path == "sequential" and len(self.stages) == 1:
             raise ValueError(
@@ -109,7 +109,7 @@ class GConv(nn.Module):
             )
         self.kernel = GroupKernel(in_channels, out_channels, kernel_size, group, elements, factorisation, kernel, mask)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.draws = SeededGenerator() if sampling == "random" else None
+        self.draws = _SeededGenerator() if sampling == "random" else None
         self.forget()
 
     def forget(self) -> None:
@@ -237,7 +237,7 @@ class GConv(nn.Module):
             return self._assemble(a, b)
         # Compared by value: parameters can change in ways that leave no other trace, such as through `.data`.
         key = (torch.cat([x.flatten() for x in chain(self.parameters(), self.buffers())]), a, b)
-        if self._kept is None or not all(map(same, self._kept[0], key)):
+        if self._kept is None or not all(map(_same, self._kept[0], key)):
             self._kept = (key, self._assemble(a, b))
         return self._kept[1]
 
@@ -275,12 +275,12 @@ def convolutions(net: nn.Module) -> dict[str, GConv]:
     return {name: module for name, module in net.named_modules() if isinstance(module, GConv)}
 
 
-def same(one: Tensor, other: Tensor) -> bool:
+def _same(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are equal in value, dtype and device."""
     return one is other or (one.dtype == other.dtype and one.device == other.device and torch.equal(one, other))
 
 
-def same_padding(kernel_size: int) -> int:
+def _same_padding(kernel_size: int) -> int:
     """Zeros on each side that keep the image size."""
     if kernel_size % 2 == 0:
         raise ValueError(

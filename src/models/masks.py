@@ -1,4 +1,4 @@
-"""Windows on kernels: weights between 0 and 1 as functions of the kernel's own coordinates.
+"""Masks on kernels: weights between 0 and 1 as functions of the kernel's own coordinates.
 
 They are evaluated at h_a^-1 u and h_a^-1 h_b, as kernels are, so they turn and scale with the group and equivariance is
 untouched. Radius 1 is the edge of the support; the largest dilation fills the k x k window with it.
@@ -46,7 +46,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class ScaleWindow:
+class SmoothInterval:
     """sigmoid(slope (width - |c|)) for a relative scale c = log s / log max_scale in [-1, 1].
 
     The width does not depend on the number of scales, so a trained net means the same on more of them.
@@ -60,13 +60,17 @@ class ScaleWindow:
         return torch.sigmoid(self.slope * (self.width - c.abs()))
 
 
+# What configurations of earlier runs call it.
+ScaleWindow = SmoothInterval
+
+
 class Mask(nn.Module):
-    """The window of one kind of coordinate: `space` on plane axes, `scale` on interval axes, 1 on the others.
+    """The mask of one kind of coordinate: `space` on plane axes, `scale` on interval axes, 1 on the others.
 
     Args:
         axes: the coordinates' axes.
-        space: window in the plane, (..., 2) -> (...), or none.
-        scale: window along scales, (...) -> (...), or none.
+        space: mask in the plane, (..., 2) -> (...), or none.
+        scale: mask along scales, (...) -> (...), or none.
     """
 
     def __init__(
@@ -81,12 +85,12 @@ class Mask(nn.Module):
     def forward(self, coordinates: Tensor) -> Tensor:
         """(..., columns) -> (...)."""
         columns = coordinates.split([axis.columns for axis in self.axes], -1)
-        window = coordinates.new_ones(coordinates.shape[:-1])
+        mask = coordinates.new_ones(coordinates.shape[:-1])
         plane = [column for axis, column in zip(self.axes, columns, strict=True) if axis.kind == "plane"]
         if self.space is not None and plane:
-            window = window * self.space(torch.cat(plane, -1))
+            mask = mask * self.space(torch.cat(plane, -1))
         if self.scale is not None:
             for axis, column in zip(self.axes, columns, strict=True):
                 if axis.kind == "interval":
-                    window = window * self.scale(column[..., 0])
-        return window
+                    mask = mask * self.scale(column[..., 0])
+        return mask

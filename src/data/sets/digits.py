@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from src.data.sources import Card, Pool, Pools, Source
 
-RADIUS = 3.5 * sqrt(2) + 1
+_RADIUS = 3.5 * sqrt(2) + 1
 """From the centre of an 8 x 8 image to its corner pixel and through the interpolation around it, in pixels."""
 
 
@@ -36,7 +36,7 @@ class Digits(Source):
 
     @property
     def magnification(self) -> float:
-        return (min(self.size) - 1) / 2 / RADIUS
+        return (min(self.size) - 1) / 2 / _RADIUS
 
     @property
     def file(self) -> None:

@@ -24,14 +24,14 @@ from src.data.lazy import Lazy
 from src.data.sources import VERSION, Pool, Pools, Source, keep
 from src.data.warp import Border
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-GREY = {"1", "L", "LA", "La", "F"}
+_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+_GREY = {"1", "L", "LA", "La", "F"}
 """Modes of Pillow with one channel, besides those of integers, I and I;16 and so on."""
-PARTS = {"learn": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_PARTS = {"learn": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 """Names of the folders and arrays of each pool, where they are given apart."""
-LIKE_PARTS = {"training", "testing", *chain(*PARTS.values())}
+_LIKE_PARTS = {"training", "testing", *chain(*_PARTS.values())}
 """Folders that are hardly classes if there are folders in them."""
-COUNTS = {(): (0.8, 0.1, 0.1), ("test",): (0.9, 0.1), ("val",): (0.9, 0.1), ("val", "test"): (1.0,)}
+_COUNTS = {(): (0.8, 0.1, 0.1), ("test",): (0.9, 0.1), ("val",): (0.9, 0.1), ("val", "test"): (1.0,)}
 """What is drawn where these pools are given apart."""
 
 
@@ -64,7 +64,7 @@ class ImageFolder(Source):
         in_memory: bool = True,
         **drawing: Any,
     ) -> None:
-        self.path = existing(path, "a folder with a folder of images for each class", folder=True)
+        self.path = _existing(path, "a folder with a folder of images for each class", folder=True)
         self.in_memory = in_memory
         self.pictures = _pictures(self.path)
         self.labels = tuple(sorted({picture.label for picture in chain(*self.pictures.values())}))
@@ -75,10 +75,10 @@ class ImageFolder(Source):
                 f"{self.path} has {' and '.join(learn) or 'none'}; make {self.path}/<class>/<image>.png."
             )
         first = _open(self.pictures["learn"][0].file)
-        self.channels = _channels(1 if first.mode.startswith("I") or first.mode in GREY else 3, channels)
+        self.channels = _channels(1 if first.mode.startswith("I") or first.mode in _GREY else 3, channels)
         self.native = (first.height, first.width) if size is None else canvas(size)
-        self.decode = Decode(self.native, self.channels, strict=size is None)
-        self.recommended = COUNTS[tuple(self.pictures)[1:]]
+        self.decode = _Decode(self.native, self.channels, strict=size is None)
+        self.recommended = _COUNTS[tuple(self.pictures)[1:]]
         super().__init__(size=size, **drawing)
 
     def about(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class ImageFolder(Source):
     def _pool(self, pictures: Sequence[_Picture]) -> Pool:
         numbers = {label: number for number, label in enumerate(self.labels)}
         labels = torch.tensor([numbers[picture.label] for picture in pictures])
-        read = Pictures(tuple(str(picture.file) for picture in pictures), self.decode)
+        read = _Pictures(tuple(str(picture.file) for picture in pictures), self.decode)
         return Pool(Lazy(read, torch.arange(len(labels)), (len(labels), self.channels, *self.native)), labels)
 
     def _read(self) -> Pools:
@@ -113,7 +113,7 @@ class ImageFolder(Source):
 
 
 @dataclass(frozen=True)
-class Decode:
+class _Decode:
     """Reads one picture: (c, y, x), uint8.
 
     Raises:
@@ -140,17 +140,17 @@ class Decode:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class _Pictures:
     """Reads rows of a list of files."""
 
     files: tuple[str, ...]
-    decode: Decode
+    decode: _Decode
 
     def __call__(self, rows: Tensor) -> Tensor:
         return torch.stack([self.decode(self.files[row]) for row in rows.tolist()])
 
 
-class Arrays(Source):
+class _Arrays(Source):
     """Images and labels in one file, under the keys images and labels, or train_images, train_labels, val_..., test_...
 
     Images are uint8, (n, y, x), (n, y, x, c) or (n, c, y, x) with one or three channels; labels are integers from 0.
@@ -177,7 +177,7 @@ class Arrays(Source):
         names: Sequence[str] | None = None,
         **drawing: Any,
     ) -> None:
-        self.path = existing(path, f"an {self.kind} file", folder=False)
+        self.path = _existing(path, f"an {self.kind} file", folder=False)
         available = self.available()
         with _named(self.path):
             self.keys = _keys(available, images, labels)
@@ -186,7 +186,7 @@ class Arrays(Source):
             self.channels, *native = _one_shape([shape for shape, _ in found.values()])
             self.labels = _class_names([labels for _, labels in found.values()], names)
         self.native = (native[0], native[1])
-        self.recommended = COUNTS[tuple(self.keys)[1:]]
+        self.recommended = _COUNTS[tuple(self.keys)[1:]]
         super().__init__(**drawing)
 
     @abstractmethod
@@ -209,8 +209,8 @@ class Arrays(Source):
         return Pools(**{part: self.read(*keys) for part, keys in self.keys.items()})
 
 
-class Npz(Arrays):
-    """As `Arrays`, from an .npz file that needs no pickle, such as those of MedMNIST."""
+class Npz(_Arrays):
+    """As `_Arrays`, from an .npz file that needs no pickle, such as those of MedMNIST."""
 
     name = "npz"
     kind = ".npz"
@@ -242,12 +242,12 @@ class Npz(Arrays):
             return arrays[key]
 
 
-class H5(Arrays):
-    """As `Arrays`, from an .h5 file.
+class H5(_Arrays):
+    """As `_Arrays`, from an .h5 file.
 
     Args:
         in_memory: false reads the images of a batch when it is needed, for files that are larger than the memory.
-        options: as for `Arrays`.
+        options: as for `_Arrays`.
     """
 
     name = "h5"
@@ -276,7 +276,7 @@ def _named(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} cannot be used: {error}.") from error
 
 
-def existing(path: str | Path | None, what: str, *, folder: bool) -> Path:
+def _existing(path: str | Path | None, what: str, *, folder: bool) -> Path:
     """`path`, if a folder or a file is there.
 
     Raises:
@@ -299,15 +299,15 @@ def _pictures(folder: Path) -> dict[str, list[_Picture]]:
         ValueError: if folders are named as parts, and have folders as parts do, but not all of them are parts.
     """
     names = _folders(folder)
-    if "train" not in names or not names <= {name for part in PARTS.values() for name in part}:
-        if misnamed := sorted(name for name in names if name.lower() in LIKE_PARTS and _folders(folder / name)):
+    if "train" not in names or not names <= {name for part in _PARTS.values() for name in part}:
+        if misnamed := sorted(name for name in names if name.lower() in _LIKE_PARTS and _folders(folder / name)):
             raise ValueError(
                 f"`path` must be a folder of classes, or of train, val and test only, but {folder} has "
                 f"{', '.join(sorted(names))}, with folders in {', '.join(misnamed)}; rename them, or move the others "
                 "away."
             )
         return {"learn": _of_classes(folder)}
-    parts = {part: [folder / name for name in chosen if name in names] for part, chosen in PARTS.items()}
+    parts = {part: [folder / name for name in chosen if name in names] for part, chosen in _PARTS.items()}
     return {part: _of_classes(folders[0]) for part, folders in parts.items() if folders}
 
 
@@ -320,7 +320,7 @@ def _of_classes(folder: Path) -> list[_Picture]:
     """Those in the folders of `folder`, however deep, but for hidden ones."""
     below = ((file, file.relative_to(folder).parts) for file in folder.glob("*/**/*"))
     shown = (_Picture(file, parts[0]) for file, parts in below if not any(part.startswith(".") for part in parts))
-    return sorted(picture for picture in shown if picture.file.suffix.lower() in ENDINGS and picture.file.is_file())
+    return sorted(picture for picture in shown if picture.file.suffix.lower() in _ENDINGS and picture.file.is_file())
 
 
 def _open(file: Path) -> Image.Image:
@@ -349,7 +349,7 @@ def _keys(available: Sequence[str], images: str, labels: str) -> dict[str, tuple
     """The pair of keys of every pool."""
     pairs = {"learn": (images, labels)} if images in available else {}
     if not pairs:
-        for part, names in PARTS.items():
+        for part, names in _PARTS.items():
             if there := [name for name in names if f"{name}_{images}" in available]:
                 pairs[part] = (f"{there[0]}_{images}", f"{there[0]}_{labels}")
     missing = [label for _, label in pairs.values() if label not in available]

@@ -31,7 +31,7 @@ class Lattice(nn.Module):
     def forward(self, coordinates: Tensor) -> Tensor:
         """(..., columns) -> (..., channels)."""
         columns = coordinates.split([axis.columns for axis in self.axes], -1)
-        corners = [corners_of(axis, column) for axis, column in zip(self.axes, columns, strict=True)]
+        corners = [_corners_of(axis, column) for axis, column in zip(self.axes, columns, strict=True)]
         values = coordinates.new_zeros(())
         for corner in product(*corners):
             sites, shares = zip(*corner, strict=True)
@@ -42,7 +42,7 @@ class Lattice(nn.Module):
         return values
 
 
-def corners_of(axis: Axis, column: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _corners_of(axis: Axis, column: Tensor) -> list[tuple[Tensor, Tensor]]:
     """The two sites around each coordinate and their shares: (..., columns) -> [(site (...), share (...)), ...]."""
     if axis.kind == "circle":
         position = torch.atan2(column[..., 1], column[..., 0]) * axis.sites / (2 * pi)
@@ -54,10 +54,10 @@ def corners_of(axis: Axis, column: Tensor) -> list[tuple[Tensor, Tensor]]:
         (position - nearest).abs() < 64 * torch.finfo(position.dtype).eps * axis.sites, nearest, position
     )
     below = position.floor()
-    return [place(axis, below, below + 1 - position), place(axis, below + 1, position - below)]
+    return [_place(axis, below, below + 1 - position), _place(axis, below + 1, position - below)]
 
 
-def place(axis: Axis, site: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+def _place(axis: Axis, site: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """Wrap sites around a circle; elsewhere sites outside the axis get no share."""
     site = site.long()
     if axis.kind == "circle":

@@ -57,7 +57,7 @@ class Siren(nn.Module):
             nn.init.uniform_(layer.weight, -bound, bound)
             nn.init.uniform_(layer.bias, -pi / omega, pi / omega)
         with torch.no_grad():
-            self.hidden[0].weight.div_(wavelengths(axes))
+            self.hidden[0].weight.div_(_wavelengths(axes))
         nn.init.uniform_(self.output.weight, -((6 / hidden_size) ** 0.5), (6 / hidden_size) ** 0.5)
         nn.init.zeros_(self.output.bias)
 
@@ -68,6 +68,6 @@ class Siren(nn.Module):
         return self.output(coordinates)
 
 
-def wavelengths(axes: Sequence[Axis]) -> Tensor:
+def _wavelengths(axes: Sequence[Axis]) -> Tensor:
     """Units per column: (cos, sin) change pi times as fast as angle / pi, which has the range of the other axes."""
     return torch.tensor([pi if axis.kind == "circle" else 1.0 for axis in axes for _ in range(axis.columns)])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from src.models.blocks import Head, Invariants, Layers, ResidualBlock, SpatialPool
-from src.models.exactness import check_exact, windows
+from src.models.exactness import check_exact, geometries
 from src.models.field import Field
 from src.models.gconv import GConv
 from src.require import require_choice
@@ -65,7 +65,7 @@ class CKGResNet(nn.Module):
         super().__init__()
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         require_choice("pooling", pooling, ("max", "mean", "none"))
-        first, *rest = widths(hidden_sizes, widen_factor)
+        first, *rest = _widths(hidden_sizes, widen_factor)
         layers = Layers(conv, normalisation, activation, dropout)
         lift = conv(in_channels, first, implementation="lifting", stride=1)
         self.group = lift.group
@@ -77,7 +77,7 @@ class CKGResNet(nn.Module):
             self.stages.append(nn.Sequential(block, layers.norm(after), pool, layers.activate()))
         last = rest[-1] if rest else first
         left = self._left_over_pixels(lift.kernel_size)
-        kernel_size = last_kernel_size(left, lift.kernel_size)
+        kernel_size = _last_kernel_size(left, lift.kernel_size)
         final = conv(last, last, kernel_size=kernel_size, padding=0, stride=1)
         self.final = nn.Sequential(final, layers.norm(last), layers.activate())
         self.invariants = Invariants(readout)
@@ -95,19 +95,19 @@ class CKGResNet(nn.Module):
     def _left_over_pixels(self, kernel_size: int) -> int:
         """Pixels of the shorter side after all stages."""
         n = min(self.size)
-        for window in windows(self):
-            if window.kernel_size > n:
+        for layer in geometries(self):
+            if layer.kernel_size > n:
                 raise ValueError(
-                    f"`conv.kernel_size` and `net.hidden_sizes` must suit the image, but `{window.name}` has kernel "
-                    f"{window.kernel_size} and gets {n} pixels of an image of {self.size[0]} x {self.size[1]} "
+                    f"`conv.kernel_size` and `net.hidden_sizes` must suit the image, but `{layer.name}` has kernel "
+                    f"{layer.kernel_size} and gets {n} pixels of an image of {self.size[0]} x {self.size[1]} "
                     f"(conv.kernel_size={kernel_size}, {len(self.stages)} stages); use a smaller kernel, fewer "
                     "widths, net.pooling=none, or larger images."
                 )
-            n = window.outputs(n)
+            n = layer.outputs(n)
         return n
 
 
-def widths(hidden_sizes: Sequence[int], widen_factor: float) -> list[int]:
+def _widths(hidden_sizes: Sequence[int], widen_factor: float) -> list[int]:
     """Hidden sizes times the factor; raises ValueError unless they come out as positive integers."""
     widened = [size * widen_factor for size in hidden_sizes]
     if not widened or any(width < 1 or width != int(width) for width in widened):
@@ -118,7 +118,7 @@ def widths(hidden_sizes: Sequence[int], widen_factor: float) -> list[int]:
     return [int(width) for width in widened]
 
 
-def last_kernel_size(pixels: int, kernel_size: int) -> int:
+def _last_kernel_size(pixels: int, kernel_size: int) -> int:
     """What the paper's code takes, clip(pixels - kernel_size, 3, 11), made odd and no larger than the image."""
     size = min(max(pixels - kernel_size, 3), 11, pixels)
     return size if size % 2 else size - 1
