@@ -25,7 +25,7 @@ _UNBROKEN = 160
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prepare the data set and print what is known of it; errors of the user's are a line."""
+    """Prepare the data set and print what is known of it; user errors print as one line."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in training; dataset=NAME is needed")
     overrides = parser.parse_args(arguments).overrides

@@ -11,13 +11,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from PIL import Image
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from src.analysis.drawing import png
+from src.analysis.pictures import seen
+from src.analysis.sheet import ROWS, contact_sheet
 from src.config.instantiate import ConfigError
 from src.data.io.files import replacing
 from src.data.loader import ImageBatches
-from src.data.sheet import ROWS, contact_sheet
 from src.training.commands import Data, fail, load_data
 
 _EPOCHS = (0, 1)
@@ -26,7 +28,7 @@ _SAMPLES = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the sheet and print where it is; errors of the user's are a line."""
+    """Write the sheet and print where it is; user errors print as one line."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in training; dataset=NAME is needed")
     parser.add_argument("--samples", type=int, default=_SAMPLES, help=f"of each class; {_SAMPLES} unless given")
@@ -37,13 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = load_data(options.overrides)
         path = Path(data.cfg.paths.logs) / "show" / f"{data.name}.png"
         with replacing(path) as file:
-            _draw(data, options.samples).save(file, "PNG")
+            file.write(png(_draw(data, options.samples)))
     except (ValueError, OSError) as error:
         fail(error)
     print(path)
 
 
-def _draw(data: Data, samples: int) -> Image.Image:
+def _draw(data: Data, samples: int) -> Figure:
     """The first samples of every class of the training split, stored and as training sees them."""
     train = data.module.datasets["train"]
     rows = _first_of_each(train.split.labels, min(ROWS, data.module.classes), samples)
@@ -59,8 +61,7 @@ def _first_of_each(labels: Tensor, classes: int, samples: int) -> Tensor:
 
 def _seen_in_training(train: ImageBatches, rows: Tensor, epoch: int) -> Tensor:
     """What training gets, with its normalisation undone: (n, c, y, x) in [0, 1]."""
-    images, _ = train.finish(train[epoch, rows], torch.device("cpu"))
-    return images * train.std + train.mean
+    return seen(train.finish(train[epoch, rows], torch.device("cpu"))[0], train)
 
 
 def _caption(data: Data) -> list[str]:

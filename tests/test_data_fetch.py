@@ -32,7 +32,7 @@ package = types.ModuleType("src.data")
 package.__path__ = ["src/data"]
 sys.modules["src.data"] = package
 from pathlib import Path
-from src.data.fetch import File, locate
+from src.data.io.fetch import File, locate
 name, sum, size, url, folder = sys.argv[1:]
 print(locate([File(name, sum, int(size), (url,))], [Path(folder)])[name])
 """
@@ -214,7 +214,7 @@ def test_gives_up_without_progress(data: Path, serve: Serve, monkeypatch: pytest
     crawling = serve(cuts=[1] * 100)
     message = fails(original(crawling), data, part=CONTENT[: 100 + fetch._REQUESTS])
     assert len(crawling.asked) == fetch._REQUESTS
-    assert f"cut {fetch.REQUESTS} times" in message
+    assert f"cut {fetch._REQUESTS} times" in message
 
 
 def test_next_address_continues(data: Path, serve: Serve) -> None:
