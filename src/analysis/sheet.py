@@ -45,7 +45,7 @@ def contact_sheet(
     samples, _, y, x = next(iter(cells.values())).shape[1:]
     scale, margin = max(_CELL / max(y, x), 1 / 120), 0.2 + _LETTER * max(map(len, rows))
     width = max(5.0, margin + len(cells) * max(0.3 + samples * (x + 1) * scale, _LETTER * max(map(len, cells))))
-    lines = [fill(text, int(width / _LETTER)) for text in caption]
+    lines = [fill(text, int(width / _LETTER) - 3) for text in caption]
     sheet = figure(width, 0.8 + len(rows) * (y + 1) * scale + 0.17 * "\n".join(lines).count("\n"))
     sheet.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     sheet.set_facecolor([_PAPER / 255] * 3)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
@@ -27,7 +28,7 @@ class _BatchNorm1d(nn.BatchNorm1d):
     shared = False
     """Whether statistics are those of all processes together."""
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
         """(n, c) -> (n, c)."""
         if not (self.shared and self.training and dist.is_initialized()):
             return super().forward(features)
@@ -219,7 +220,7 @@ class Invariants(nn.Module):
     def extra_repr(self) -> str:
         return self.kind
 
-    def forward(self, field: Field) -> Tensor:
+    def forward(self, field: Field) -> Float[Tensor, "n c"]:
         pool = torch.amax if self.kind == "max" else torch.mean
         return pool(field.pixels().flatten(1, -2), 1)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from src.groups import Group
@@ -30,9 +31,9 @@ class Step(NamedTuple):
     """One stage on given elements."""
 
     stage: Stage
-    a: Tensor
+    a: Float[Tensor, "a dim"]
     """The output elements that its weight depends on, (a, dim)."""
-    b: Tensor
+    b: Float[Tensor, "b dim"]
     """The input elements that its weight depends on, (b, dim)."""
     axes: tuple[int, ...] = ()
     """If it sums over one part of the group only: how many elements of each part its input has."""
@@ -45,7 +46,9 @@ class Step(NamedTuple):
         return len(self.a) * (2 if self.halved else 1)
 
 
-def plan(stages: Sequence[Stage], group: Group, a: Tensor, b: Tensor) -> list[Step] | None:
+def plan(
+    stages: Sequence[Stage], group: Group, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]
+) -> list[Step] | None:
     """The stages as steps on output elements a (a, dim) and input elements b (b, dim).
 
     Returns:
@@ -104,13 +107,15 @@ def cost(steps: Sequence[Step], out_channels: int, in_channels: int, inputs: int
     return total
 
 
-def whole(stages: Sequence[Stage], a: Tensor, b: Tensor) -> list[Step]:
+def whole(stages: Sequence[Stage], a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> list[Step]:
     """All sums at once: the dense path."""
     stage = reduce(merge, stages)._replace(input=True, space=True, parts=frozenset({0}))
     return [Step(stage, a, b)]
 
 
-def arrange(step: Step, weight: Tensor, out_channels: int, in_channels: int, k: int) -> Tensor:
+def arrange(
+    step: Step, weight: Float[Tensor, "#a #b #y #x #o #i"], out_channels: int, in_channels: int, k: int
+) -> Float[Tensor, ...]:
     """A weight (a, b, y, x, o, i) as its step wants it."""
     stage = step.stage
     if not stage.space:
@@ -125,7 +130,7 @@ def arrange(step: Step, weight: Tensor, out_channels: int, in_channels: int, k: 
     return torch.einsum(order, weight).flatten(2, 3).flatten(0, 1)
 
 
-def mix(pixels: Tensor, weight: Tensor, step: Step) -> Tensor:
+def mix(pixels: Float[Tensor, "n y x b i"], weight: Float[Tensor, ...], step: Step) -> Float[Tensor, "n y x a o"]:
     """Sum over channels and group elements: (n, y, x, b, i) -> (n, y, x, a, o)."""
     if step.axes:
         (part,) = step.stage.parts
@@ -159,7 +164,9 @@ def _mix_halves(pixels: Tensor, weight: Tensor) -> Tensor:
     return torch.cat([even + odd, even - odd], -2)
 
 
-def convolve(pixels: Tensor, weight: Tensor, step: Step, stride: int, padding: int) -> Tensor:
+def convolve(
+    pixels: Float[Tensor, "n y x b i"], weight: Float[Tensor, "_ _ k k"], step: Step, stride: int, padding: int
+) -> Float[Tensor, "n _ _ a o"]:
     """Sum over space, and over what else the stage sums: (n, y, x, b, i) -> (n, y', x', a, o)."""
     outputs, by_channel = len(step.a), step.stage.parts and not step.stage.input
     channels = pixels.mT.flatten(-2) if by_channel else pixels.flatten(-2)

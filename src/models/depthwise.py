@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 # The CPU library's weight gradient of a depthwise convolution takes 14 ms for (16, 256, 28, 28) and k = 7, and 20 ms
@@ -14,7 +15,9 @@ from torch import Tensor
 _BLOCK = 16
 
 
-def depthwise_conv2d(planes: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+def depthwise_conv2d(
+    planes: Float[Tensor, "n c y x"], weight: Float[Tensor, "c 1 k k"], stride: int, padding: int
+) -> Float[Tensor, "n c _ _"]:
     """Each channel with its own kernel: (n, c, y, x), (c, 1, k, k) -> (n, c, y', x')."""
     block = gcd(len(weight), _BLOCK)
     plain = planes.device.type != "cpu" or planes.dtype != torch.float32 or torch.is_autocast_enabled("cpu")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis, Group
@@ -144,7 +145,7 @@ class GConv(nn.Module):
     def elements(self, elements: Sequence[int]) -> None:
         self.kernel.elements = elements
 
-    def output_elements(self, field: Field) -> Tensor:
+    def output_elements(self, field: Field) -> Float[Tensor, "a dim"]:
         """Where the output is sampled by default, (a, dim).
 
         A new random coset in training with `sampling="random"`; else the field's own elements if they are as many as
@@ -154,7 +155,7 @@ class GConv(nn.Module):
             return self.group.sample(self.elements, self.draws.generator)
         return field.elements if len(field.elements) == len(self.kernel.grid) else self.kernel.grid
 
-    def forward(self, field: Field, elements: Tensor | None = None) -> Field:
+    def forward(self, field: Field, elements: Float[Tensor, "a dim"] | None = None) -> Field:
         """Convolve (n, i, b, y, x) to (n, o, a, y', x').
 
         Args:
@@ -174,7 +175,9 @@ class GConv(nn.Module):
                 pixels = contraction.mix(pixels, weight, step)
         return Field.from_pixels(pixels if self.bias is None else pixels + self.bias, a)
 
-    def weight(self, a: Tensor, b: Tensor, u: Tensor | None = None) -> Tensor:
+    def weight(
+        self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"], u: Float[Tensor, "y x 2"] | None = None
+    ) -> Float[Tensor, "o a i b y x"]:
         """The whole kernel.
 
         Args:
@@ -191,7 +194,7 @@ class GConv(nn.Module):
         return torch.einsum("abyxoi->oaibyx", weight)
 
     @torch.no_grad()
-    def bake(self, a: Tensor | None = None, b: Tensor | None = None) -> nn.Conv2d:
+    def bake(self, a: Float[Tensor, "a dim"] | None = None, b: Float[Tensor, "b dim"] | None = None) -> nn.Conv2d:
         """A plain convolution with the kernel frozen in, from (n, i b, y, x) to (n, o a, y', x').
 
         Args:

@@ -11,6 +11,7 @@ from functools import reduce
 from math import prod
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis, Group
@@ -84,7 +85,13 @@ class GroupKernel(nn.Module):
         """How many input elements the kernel is scaled for: the grid's, or that of an image if it depends on none."""
         return prod(self.elements) if self.carried else 1
 
-    def forward(self, factors: Iterable[int], a: Tensor, b: Tensor, u: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        factors: Iterable[int],
+        a: Float[Tensor, "a dim"],
+        b: Float[Tensor, "b dim"],
+        u: Float[Tensor, "y x 2"] | None = None,
+    ) -> Float[Tensor, "#a #b #y #x #o #i"]:
         """The product of some of the factors, with their masks and scales.
 
         Args:
@@ -100,7 +107,7 @@ class GroupKernel(nn.Module):
         with torch.autocast(self.gain.device.type, enabled=False):
             return reduce(torch.mul, [self._factor(n, coordinates) for n in factors])
 
-    def envelope(self, a: Tensor, b: Tensor) -> Tensor:
+    def envelope(self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> Float[Tensor, "#a #b #y #x"]:
         """What multiplies the product of all kernel nets: every mask, 1/|det h_a| and the gain.
 
         Args:
@@ -115,7 +122,7 @@ class GroupKernel(nn.Module):
         one = torch.ones_like(coordinates["1/det"][:1])
         return reduce(torch.mul, [scale for scale in scales if scale is not None], one)[..., 0]
 
-    def offsets(self) -> Tensor:
+    def offsets(self) -> Float[Tensor, "k k 2"]:
         """The window's coordinates (y, x, 2), on [-extent, extent]^2; a 1x1 window is the origin."""
         extent = self.group.extent if self.kernel_size > 1 else 0.0
         line = torch.linspace(-extent, extent, self.kernel_size, dtype=torch.float64)

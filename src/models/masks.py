@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis
@@ -19,7 +20,7 @@ from src.groups import Axis
 class Disc:
     """1 up to radius 1, then 0."""
 
-    def __call__(self, u: Tensor) -> Tensor:
+    def __call__(self, u: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
         """(..., 2) -> (...)."""
         # Pixels at the edge stay inside whichever way rounding turns them.
         return (torch.linalg.vector_norm(u, dim=-1) <= 1 + 1e-4).to(u.dtype)
@@ -31,7 +32,7 @@ class SmoothDisc:
 
     slope: float = 3.0
 
-    def __call__(self, u: Tensor) -> Tensor:
+    def __call__(self, u: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
         """(..., 2) -> (...)."""
         return torch.sigmoid(self.slope * (1 - torch.linalg.vector_norm(u, dim=-1)))
 
@@ -40,7 +41,7 @@ class SmoothDisc:
 class Box:
     """1 where both coordinates are at most 1, then 0."""
 
-    def __call__(self, u: Tensor) -> Tensor:
+    def __call__(self, u: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
         """(..., 2) -> (...)."""
         return (u.abs().amax(-1) <= 1 + 1e-4).to(u.dtype)
 
@@ -55,7 +56,7 @@ class SmoothInterval:
     width: float = 0.75
     slope: float = 10.0
 
-    def __call__(self, c: Tensor) -> Tensor:
+    def __call__(self, c: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """(...) -> (...)."""
         return torch.sigmoid(self.slope * (self.width - c.abs()))
 
@@ -82,7 +83,7 @@ class Mask(nn.Module):
         super().__init__()
         self.axes, self.space, self.scale = tuple(axes), space, scale
 
-    def forward(self, coordinates: Tensor) -> Tensor:
+    def forward(self, coordinates: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch"]:
         """(..., columns) -> (...)."""
         columns = coordinates.split([axis.columns for axis in self.axes], -1)
         mask = coordinates.new_ones(coordinates.shape[:-1])

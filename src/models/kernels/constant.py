@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -13,6 +14,6 @@ class Constant(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(channels))
 
-    def forward(self, coordinates: Tensor) -> Tensor:
+    def forward(self, coordinates: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch channels"]:
         """(..., 0) -> (..., channels)."""
         return self.weight.expand(*coordinates.shape[:-1], -1)

@@ -7,6 +7,7 @@ from itertools import product
 from math import pi
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis
@@ -28,7 +29,7 @@ class Lattice(nn.Module):
         self.axes = tuple(axes)
         self.weight = nn.Parameter(torch.randn(*(axis.sites for axis in axes), channels))
 
-    def forward(self, coordinates: Tensor) -> Tensor:
+    def forward(self, coordinates: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch channels"]:
         """(..., columns) -> (..., channels)."""
         columns = coordinates.split([axis.columns for axis in self.axes], -1)
         corners = [_corners_of(axis, column) for axis, column in zip(self.axes, columns, strict=True)]

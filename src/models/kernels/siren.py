@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import pi
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis
@@ -61,7 +62,7 @@ class Siren(nn.Module):
         nn.init.uniform_(self.output.weight, -((6 / hidden_size) ** 0.5), (6 / hidden_size) ** 0.5)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, coordinates: Tensor) -> Tensor:
+    def forward(self, coordinates: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch channels"]:
         """(..., columns) -> (..., channels)."""
         for layer, omega in zip(self.hidden, self.omegas, strict=True):
             coordinates = torch.sin(omega * layer(coordinates))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.models.blocks import Head, Invariants, Layers, ResidualBlock, SpatialPool
@@ -84,11 +85,11 @@ class CKGResNet(nn.Module):
         self.head = head(last, classes, layers.head_norm)
         check_exact(self, self.size, exact)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Float[Tensor, "n c y x"]) -> Float[Tensor, "n classes"]:
         """(n, c, y, x) -> logits (n, classes)."""
         return self.head(self.invariants(self.features(images)))
 
-    def features(self, images: Tensor) -> Field:
+    def features(self, images: Float[Tensor, "n c y x"]) -> Field:
         """(n, c, y, x) to the field before invariants are taken."""
         return self.final(self.stages(self.lifting(Field.of_images(images, self.group))))
 
