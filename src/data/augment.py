@@ -58,6 +58,12 @@ class Augmentation:
 
     Raises:
         ValueError: if an argument is out of its range.
+
+    Example:
+        >>> augmentation = Augmentation(rotate=180, crop=4)
+        >>> parameters = augmentation.table(8, (28, 28), 0)
+        >>> augmentation(torch.zeros(8, 3, 28, 28), parameters, torch.zeros(3, 1, 1)).shape
+        torch.Size([8, 3, 28, 28])
     """
 
     rotate: float = 0

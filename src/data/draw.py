@@ -103,6 +103,12 @@ def stratified(labels: Tensor, counts: Iterable[int], generator: torch.Generator
 
     Raises:
         ValueError: if there are fewer samples than asked for.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+        >>> train, val = stratified(labels, [6, 2], torch.Generator().manual_seed(0))
+        >>> labels[train].tolist(), labels[val].tolist()
+        ([0, 0, 0, 1, 1, 1], [0, 1])
     """
     counts = list(counts)
     if min(counts, default=0) < 0 or sum(counts) > len(labels):

@@ -22,6 +22,11 @@ class Lazy:
         read: rows (m,) -> images (m, c, y, x) in uint8; it must survive pickling, which takes it to other processes.
         rows: (n,), which rows these images are.
         shape: (n, c, y, x).
+
+    Example:
+        >>> images = Lazy(lambda rows: rows[:, None, None, None].byte(), torch.arange(5), (5, 1, 1, 1))
+        >>> images[torch.tensor([3, 1])].flatten().tolist()
+        [3, 1]
     """
 
     read: _Read

@@ -43,6 +43,11 @@ def warp(
 
     Raises:
         ValueError: if a shape, the mode or the border does not fit.
+
+    Example:
+        >>> warp(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), torch.tensor([[[-1.0, 0.0], [0.0, 1.0]]]))
+        tensor([[[[3., 4.],
+                  [1., 2.]]]])
     """
     _check(images, matrices, mode)
     check_border(border)
@@ -70,6 +75,11 @@ def rotate(images: Tensor, angles: Tensor, mode: Mode = "bilinear", border: Bord
 
     Returns:
         (n, c, y, x).
+
+    Example:
+        >>> rotate(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), torch.tensor([torch.pi / 2]))
+        tensor([[[[2., 4.],
+                  [1., 3.]]]])
     """
     return warp(images, SO2().matrix(angles.double()[:, None]), mode, border)
 

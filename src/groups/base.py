@@ -24,6 +24,10 @@ class Axis(NamedTuple):
     """One coordinate that a kernel depends on: its topology, and how many lattice sites resolve it.
 
     A `circle` of n sites closes on itself; a `plane`, `interval` or `points` axis has sites from -1 to 1 inclusive.
+
+    Example:
+        >>> Axis("circle", 8).columns
+        2
     """
 
     kind: Literal["plane", "circle", "interval", "points"]
@@ -36,7 +40,14 @@ class Axis(NamedTuple):
 
 
 class Group(ABC):
-    """A matrix group H acting on the plane; subclasses give the abstract methods, everything else is derived."""
+    """A matrix group H acting on the plane; subclasses give the abstract methods, everything else is derived.
+
+    Example:
+        >>> from src.groups import SO2
+        >>> group: Group = SO2()
+        >>> group.act(group.grid(4)[1], torch.tensor([1.0, 0.0])).round()
+        tensor([0., 1.], dtype=torch.float64)
+    """
 
     dim: int
     """Coordinates of an element."""

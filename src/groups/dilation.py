@@ -24,6 +24,10 @@ class Dilation(Group):
 
     Raises:
         ValueError: if max_scale is not above 1.
+
+    Example:
+        >>> Dilation(4.0).grid(3).exp().flatten()
+        tensor([1., 2., 4.], dtype=torch.float64)
     """
 
     max_scale: float = 1.74

@@ -19,6 +19,10 @@ class O2(Group):
     """R(t) F^s with F = diag(1, -1), as (t, s); with R^2 it makes E(2), and with 4 x 2 elements p4m.
 
     A semidirect product: F R(t) = R(-t) F, so it is one part, and a group of its own rather than a `Product`.
+
+    Example:
+        >>> O2().grid(2, 2).shape
+        torch.Size([4, 2])
     """
 
     dim = 2

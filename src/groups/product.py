@@ -25,6 +25,11 @@ class Product(Group):
 
     Raises:
         ValueError: if two parts do not commute, such as rotations and reflections (that group is O2).
+
+    Example:
+        >>> from src.groups import SO2, Dilation
+        >>> Product(SO2(), Dilation(2.0)).grid(8, 3).shape
+        torch.Size([24, 2])
     """
 
     factors: tuple[Group, ...]

@@ -13,7 +13,13 @@ from src.groups.base import Axis, Group
 
 @dataclass(frozen=True)
 class Reflection(Group):
-    """Z2 = {0, 1}; the element 1 acts by (y, x) -> (-y, x), a flip upside down."""
+    """Z2 = {0, 1}; the element 1 acts by (y, x) -> (-y, x), a flip upside down.
+
+    Example:
+        >>> Reflection().matrix(torch.tensor([1.0]))
+        tensor([[-1.,  0.],
+                [ 0.,  1.]])
+    """
 
     dim = 1
     counts = ("reflections",)

@@ -14,7 +14,12 @@ from src.groups.base import Axis, Group, rotation, wrap
 
 @dataclass(frozen=True)
 class SO2(Group):
-    """Angles in (-pi, pi]; with R^2 it makes SE(2), and with 4 elements p4."""
+    """Angles in (-pi, pi]; with R^2 it makes SE(2), and with 4 elements p4.
+
+    Example:
+        >>> SO2().product(torch.tensor([3.0]), torch.tensor([1.0]))
+        tensor([-2.2832])
+    """
 
     dim = 1
     counts = ("rotations",)

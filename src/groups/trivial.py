@@ -13,7 +13,12 @@ from src.groups.base import Axis, Group
 
 @dataclass(frozen=True)
 class Trivial(Group):
-    """{e}: elements have no coordinates, grids have one element."""
+    """{e}: elements have no coordinates, grids have one element.
+
+    Example:
+        >>> Trivial().grid().shape
+        torch.Size([1, 0])
+    """
 
     dim = 0
     counts = ("identity",)

@@ -19,6 +19,11 @@ class Field(NamedTuple):
 
     In memory channels are fastest, (n, y, x, b, c): folding (b, c) into the channels of a convolution is then free,
     and so are norms and mixing over (pixels, channels). `pixels` and `from_pixels` go between the two orders.
+
+    Example:
+        >>> from src.groups import SO2
+        >>> Field.of_images(torch.zeros(2, 3, 28, 28), SO2()).values.shape
+        torch.Size([2, 3, 1, 28, 28])
     """
 
     values: Float[Tensor, "n c b y x"]
@@ -51,7 +56,13 @@ class Field(NamedTuple):
 
 
 class Pointwise(nn.Module):
-    """Apply a module that keeps the group axis to the values of a field, such as an activation or dropout."""
+    """Apply a module that keeps the group axis to the values of a field, such as an activation or dropout.
+
+    Example:
+        >>> from src.groups import SO2
+        >>> Pointwise(nn.ReLU())(Field.of_images(-torch.ones(2, 3, 28, 28), SO2())).values.unique()
+        tensor([0.])
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -72,6 +72,11 @@ class Mask(nn.Module):
         axes: the coordinates' axes.
         space: mask in the plane, (..., 2) -> (...), or none.
         scale: mask along scales, (...) -> (...), or none.
+
+    Example:
+        >>> axes = (Axis("plane", 5),) * 2
+        >>> Mask(axes, space=Disc())(torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+        tensor([1., 0.])
     """
 
     def __init__(

@@ -8,7 +8,12 @@ from torch import Tensor, nn
 
 
 class Constant(nn.Module):
-    """One free weight per channel: what every kernel is where a factor depends on no coordinates, such as `oi`."""
+    """One free weight per channel: what every kernel is where a factor depends on no coordinates, such as `oi`.
+
+    Example:
+        >>> Constant(3)(torch.zeros(5, 0)).shape
+        torch.Size([5, 3])
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

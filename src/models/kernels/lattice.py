@@ -22,6 +22,11 @@ class Lattice(nn.Module):
     Args:
         axes: what the kernel depends on; the weights are (sites of the first axis, ..., channels).
         channels: numbers per coordinate.
+
+    Example:
+        >>> from src.groups import SO2
+        >>> Lattice(SO2().axes(8), 3)(SO2().chart(SO2().grid(8)).float()).shape
+        torch.Size([8, 3])
     """
 
     def __init__(self, axes: Sequence[Axis], channels: int) -> None:

@@ -31,6 +31,11 @@ class Siren(nn.Module):
     Reference:
         Implicit Neural Representations with Periodic Activation Functions (Sitzmann et al., 2020)
         https://arxiv.org/abs/2006.09661
+
+    Example:
+        >>> from src.groups import SO2
+        >>> Siren(SO2().axes(8), 3)(torch.zeros(5, 2)).shape
+        torch.Size([5, 3])
     """
 
     def __init__(

@@ -43,6 +43,14 @@ class CKGResNet(nn.Module):
     Reference:
         Exploiting Redundancy: Separable Group Convolutional Networks on Lie Groups (Knigge, Romero, Bekkers, 2022)
         https://arxiv.org/abs/2110.13059
+
+    Example:
+        >>> import torch
+        >>> from functools import partial
+        >>> from src.groups import SO2
+        >>> conv = partial(GConv, group=SO2(), elements=[4], implementation="separable", kernel_size=5)
+        >>> CKGResNet(1, 10, 28, conv, hidden_sizes=[4, 8])(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
