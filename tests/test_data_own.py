@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from src.data import H5, ImageFolder, Npz, Source, Splits
-from src.data.sets import own as module
+from src.data.sets import pictures as module
 from src.training import ConfigError, Recipe, load_recipe
 
 SMALL = ("net.hidden_sizes=[4,4,6]", "conv.kernel_size=5", "net.exact=off", "train.batch_size=8")

@@ -17,7 +17,7 @@ import torch
 
 from scripts import doctor as command
 from src.training import doctor
-from src.training.doctor import Finding
+from src.training.doctor import _Finding
 
 GB = 10**9
 GPU = "GPU 0: NVIDIA H200"
@@ -43,7 +43,7 @@ def test_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "# all\n--index-url https://example.org\n\ntorch==2.13.0  # why\nnumpy>=1.26\nother; python_version<'3'\n"
     )
     set_versions(monkeypatch, torch="2.13.0+cpu", numpy="2.4.6")
-    assert doctor._packages(file) == Finding("ok", "2 within the bounds of requirements.txt")
+    assert doctor._packages(file) == _Finding("ok", "2 within the bounds of requirements.txt")
     set_versions(monkeypatch, torch="2.12.1", numpy="")
     found = doctor._packages(file)
     assert found.state == "problem"
@@ -162,7 +162,7 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: (10 * GB, 140 * GB))
     ones = torch.ones
     monkeypatch.setattr(torch, "ones", lambda n, device: ones(n))
-    assert doctor._gpus() == Finding("ok", "NVIDIA H200, 10.0 GB of 140.0 GB free")
+    assert doctor._gpus() == _Finding("ok", "NVIDIA H200, 10.0 GB of 140.0 GB free")
 
     def fails(n: int, device: str) -> None:
         raise RuntimeError("no kernel image is available")
@@ -305,9 +305,9 @@ def test_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 # All of them.
 
 
-def of(*states: str) -> dict[str, Callable[[], Finding]]:
+def of(*states: str) -> dict[str, Callable[[], _Finding]]:
     """Checks that find this."""
-    return {f"check {i}": partial(Finding, state, "found [it]", "advice") for i, state in enumerate(states)}
+    return {f"check {i}": partial(_Finding, state, "found [it]", "advice") for i, state in enumerate(states)}
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_exit_code(
 
 
 def test_a_check_that_breaks_is_a_problem_and_others_run() -> None:
-    def breaks() -> Finding:
+    def breaks() -> _Finding:
         raise KeyError("key")
 
     first, second = doctor.examine({"breaks": breaks, **of("ok")})

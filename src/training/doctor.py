@@ -29,7 +29,7 @@ _INSTALL = "make setup"
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-class Finding(NamedTuple):
+class _Finding(NamedTuple):
     """What a check has found, and what to do unless all is well."""
 
     state: Literal["ok", "warning", "problem"]
@@ -37,17 +37,17 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-def examine(checks: Mapping[str, Callable[[], Finding]]) -> Iterator[tuple[str, Finding]]:
+def examine(checks: Mapping[str, Callable[[], _Finding]]) -> Iterator[tuple[str, _Finding]]:
     """Run checks by name; one that breaks is a problem itself, and does not keep others from running."""
     for name, check in checks.items():
         try:
             yield name, check()
         except Exception as error:
             found = f"{type(error).__name__}: {_first_line(error)}"
-            yield name, Finding("problem", found, "solve the problems above first; if there are none, try make test")
+            yield name, _Finding("problem", found, "solve the problems above first; if there are none, try make test")
 
 
-def all_checks(overrides: Sequence[str] = ()) -> dict[str, Callable[[], Finding]]:
+def all_checks(overrides: Sequence[str] = ()) -> dict[str, Callable[[], _Finding]]:
     """Every check by its name, in the order of the table; cheap ones and causes come first.
 
     Args:
@@ -70,14 +70,14 @@ def all_checks(overrides: Sequence[str] = ()) -> dict[str, Callable[[], Finding]
     }
 
 
-def _python() -> Finding:
+def _python() -> _Finding:
     found, needed = f"{platform.python_version()} at {sys.executable}", ".".join(map(str, _PYTHON))
     if sys.version_info[:2] < _PYTHON:
-        return Finding("problem", found, f"use {needed} or newer: make setup PYTHON=python{needed}")
-    return Finding("ok", found)
+        return _Finding("problem", found, f"use {needed} or newer: make setup PYTHON=python{needed}")
+    return _Finding("ok", found)
 
 
-def _packages(requirements: Path) -> Finding:
+def _packages(requirements: Path) -> _Finding:
     """The installed packages against the bounds of requirements.txt."""
     wanted = [(requirement, _version(requirement.name)) for requirement in _required(requirements.read_text())]
     wrong = [
@@ -87,7 +87,7 @@ def _packages(requirements: Path) -> Finding:
         if not found or not requirement.specifier.contains(found, prereleases=True)
     ]
     found = "; ".join(wrong) or f"{len(wanted)} within the bounds of {requirements.name}"
-    return Finding("problem", found, _INSTALL) if wrong else Finding("ok", found)
+    return _Finding("problem", found, _INSTALL) if wrong else _Finding("ok", found)
 
 
 def _required(text: str) -> list[Requirement]:
@@ -104,35 +104,35 @@ def _version(name: str) -> str:
         return ""
 
 
-def _bad_versions() -> Finding:
+def _bad_versions() -> _Finding:
     """Versions that must not be there, whatever requirements.txt says."""
     lightning, omegaconf, hydra = map(_version, ("lightning", "omegaconf", "hydra-core"))
     if lightning in ("2.6.2", "2.6.3"):
         advice = f"remove the environment, change every password and key that this machine holds, then {_INSTALL}"
-        return Finding("problem", f"lightning {lightning}, a release with malicious code", advice)
+        return _Finding("problem", f"lightning {lightning}, a release with malicious code", advice)
     if omegaconf.startswith("2.4") and hydra.startswith("1.3"):
-        return Finding("problem", f"omegaconf {omegaconf}, which hydra {hydra} does not work with", _INSTALL)
-    return Finding("ok", "none")
+        return _Finding("problem", f"omegaconf {omegaconf}, which hydra {hydra} does not work with", _INSTALL)
+    return _Finding("ok", "none")
 
 
-def _torch() -> Finding:
+def _torch() -> _Finding:
     """The build of torch, and whether it can use the GPUs that the driver sees."""
     try:
         import torch
     except Exception as error:
-        return Finding("problem", f"cannot be imported: {_first_line(error)}", _INSTALL)
+        return _Finding("problem", f"cannot be imported: {_first_line(error)}", _INSTALL)
     seen, built = "; ".join(_gpus_of_driver()), torch.version.cuda or torch.version.hip
     kind = f"{'CUDA' if torch.version.cuda else 'ROCm'} {built}" if built else "CPUs only"
     found = f"{torch.__version__}, for {kind}"
     if seen and not built:
         advice = "install a build with CUDA: https://pytorch.org/get-started/locally/ says how"
-        return Finding("problem", f"{found}, but the driver has {seen}", advice)
+        return _Finding("problem", f"{found}, but the driver has {seen}", advice)
     if not seen or not (obstacle := _no_cuda()):
-        return Finding("ok", found)
+        return _Finding("ok", found)
     found, hidden = f"{found}, but cannot use {seen}: {obstacle}", os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None:
-        return Finding("warning", found, f"unset CUDA_VISIBLE_DEVICES, which is {hidden!r}, unless that is meant")
-    return Finding("problem", found, "update the driver, or install a build of torch for its CUDA")
+        return _Finding("warning", found, f"unset CUDA_VISIBLE_DEVICES, which is {hidden!r}, unless that is meant")
+    return _Finding("problem", found, "update the driver, or install a build of torch for its CUDA")
 
 
 def _no_cuda() -> str:
@@ -157,12 +157,12 @@ def _gpus_of_driver() -> list[str]:
     return [line.partition(" (UUID")[0] for line in lines if line.startswith("GPU ")]
 
 
-def _gpus() -> Finding:
+def _gpus() -> _Finding:
     """The GPUs, their memory, and whether each can add."""
     import torch
 
     if _no_cuda():
-        return Finding("ok", "none that torch can use; training runs on the CPU")
+        return _Finding("ok", "none that torch can use; training runs on the CPU")
     found, advice = [], ""
     for i in range(torch.cuda.device_count()):
         found.append(torch.cuda.get_device_name(i))
@@ -172,10 +172,10 @@ def _gpus() -> Finding:
         except Exception as error:
             found[-1] += f": {_first_line(error)}"
             advice = "free its memory, update the driver, or install a build of torch for this GPU"
-    return Finding("problem" if advice else "ok", "; ".join(found), advice)
+    return _Finding("problem" if advice else "ok", "; ".join(found), advice)
 
 
-def _cores() -> Finding:
+def _cores() -> _Finding:
     """The cores that the system and the container grant this process, and the threads that torch uses."""
     import torch
 
@@ -186,13 +186,13 @@ def _cores() -> Finding:
     found = f"{usable:g} of {os.cpu_count()} cores usable, {threads} threads"
     if threads > max(1, usable):
         advice = f"export OMP_NUM_THREADS={max(1, int(usable))}: threads that share a core wait for each other"
-        return Finding("warning", found, advice)
+        return _Finding("warning", found, advice)
     if threads == 1 and usable >= 2:
-        return Finding("warning", found, "unset OMP_NUM_THREADS, or set it to the number of cores")
-    return Finding("ok", found)
+        return _Finding("warning", found, "unset OMP_NUM_THREADS, or set it to the number of cores")
+    return _Finding("ok", found)
 
 
-def _memory() -> Finding:
+def _memory() -> _Finding:
     """Memory that is free, of the container where it has a limit."""
     import psutil
 
@@ -200,7 +200,7 @@ def _memory() -> Finding:
     if limit := _granted("memory.max"):
         free, total = min(free, limit[0] - sum(_granted("memory.current"))), min(total, limit[0])
     advice = "" if free >= _LITTLE_MEMORY else "close other programs; data sets are held in memory"
-    return Finding("warning" if advice else "ok", f"{decimal(free)} free of {decimal(total)}", advice)
+    return _Finding("warning" if advice else "ok", f"{decimal(free)} free of {decimal(total)}", advice)
 
 
 def _granted(name: str) -> list[int]:
@@ -211,18 +211,18 @@ def _granted(name: str) -> list[int]:
         return []
 
 
-def _open_files() -> Finding:
+def _open_files() -> _Finding:
     """How many files a process may have open."""
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY or limit >= _FEW_FILES:
-        return Finding("ok", "no limit" if limit == resource.RLIM_INFINITY else f"at most {limit:,}")
+        return _Finding("ok", "no limit" if limit == resource.RLIM_INFINITY else f"at most {limit:,}")
     advice = f"ulimit -n {_FEW_FILES}, or have the limit raised: processes that read have many files open"
-    return Finding("warning", f"at most {limit:,}", advice)
+    return _Finding("warning", f"at most {limit:,}", advice)
 
 
-def _configuration(overrides: Sequence[str]) -> tuple[Finding, dict[str, Path]]:
+def _configuration(overrides: Sequence[str]) -> tuple[_Finding, dict[str, Path]]:
     """Whether the configuration composes, and its folders; those of a plain one if it does not."""
     paths = {"logs": Path("logs"), "cache": Path(".cache"), "data": Path("data")}
     try:
@@ -231,11 +231,11 @@ def _configuration(overrides: Sequence[str]) -> tuple[Finding, dict[str, Path]]:
         cfg = compose_config(overrides)
         paths = {name: Path(cfg.paths[name]) for name in paths}
     except Exception as error:
-        return Finding("problem", _first_line(error), "correct configs/, or what was given"), paths
-    return Finding("ok", f"composes; recipe {cfg.name}"), paths
+        return _Finding("problem", _first_line(error), "correct configs/, or what was given"), paths
+    return _Finding("ok", f"composes; recipe {cfg.name}"), paths
 
 
-def _folder(name: str, folder: Path) -> Finding:
+def _folder(name: str, folder: Path) -> _Finding:
     """Whether a folder can be written to, or made, and has space; nothing is left behind. Data may be read-only."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
@@ -247,15 +247,15 @@ def _folder(name: str, folder: Path) -> Finding:
     except OSError as error:
         reason = error.strerror or str(error)
         if name == "data":
-            return Finding("ok", f"{folder} is read-only ({reason}): downloads go to paths.cache")
+            return _Finding("ok", f"{folder} is read-only ({reason}): downloads go to paths.cache")
         advice = f"make it writable, or name another folder with paths.{name}=..."
-        return Finding("problem", f"{folder} cannot be written to: {reason}", advice)
+        return _Finding("problem", f"{folder} cannot be written to: {reason}", advice)
     full = name != "data" and free < _LITTLE_DISK
     advice = f"make room, or name another folder with paths.{name}=..." if full else ""
-    return Finding("warning" if full else "ok", f"{folder} {made}; {decimal(free)} free at {there}", advice)
+    return _Finding("warning" if full else "ok", f"{folder} {made}; {decimal(free)} free at {there}", advice)
 
 
-def _trains() -> Finding:
+def _trains() -> _Finding:
     """The quickstart forward and backward, on a batch of noise."""
     import torch
 
@@ -268,22 +268,22 @@ def _trains() -> Finding:
     model(images).square().mean().backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     if not gradients or not all(gradient.isfinite().all() for gradient in gradients):
-        return Finding("problem", "gradients are not finite numbers", "make test says where")
-    return Finding("ok", f"quickstart on {device}, {time.perf_counter() - start:.1f} s")
+        return _Finding("problem", "gradients are not finite numbers", "make test says where")
+    return _Finding("ok", f"quickstart on {device}, {time.perf_counter() - start:.1f} s")
 
 
-def _git(root: Path) -> Finding:
+def _git(root: Path) -> _Finding:
     """The commit that runs will name, and whether files differ from it."""
     try:
         (commit,) = _output("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
         changed = _output("git", "-C", str(root), "status", "--porcelain")
     except (OSError, subprocess.SubprocessError):
         advice = "git init, and commit: then every run says which code it ran"
-        return Finding("warning", "no commit that runs could name", advice)
+        return _Finding("warning", "no commit that runs could name", advice)
     if not changed:
-        return Finding("ok", f"{commit}, clean")
+        return _Finding("ok", f"{commit}, clean")
     found = f"{commit}, and {len(changed)} changed file{'s' * (len(changed) != 1)}"
-    return Finding("warning", found, "commit before runs that are to be repeated")
+    return _Finding("warning", found, "commit before runs that are to be repeated")
 
 
 def _output(*command: str) -> list[str]:
