@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.groups import SO2, Dilation, Group, Product
-from src.models import Field, GConv, Pointwise, paths
+from src.models import Field, GConv, Pointwise, contraction
 from src.models.blocks import BatchNorm, SpatialPool
 from src.models.masks import Disc, Mask, SmoothDisc
 from src.models.nets import CKGResNet
@@ -53,7 +53,7 @@ class TextbookConv(GConv):
         a = self.output_elements(field) if elements is None else elements
         b, values = field.elements, field.values.contiguous()
         self.kernel.forget()
-        steps = paths.plan(self.stages, self.group, a, b)
+        steps = contraction.plan(self.stages, self.group, a, b)
         if len(self.stages) == 1 or steps is None:
             weight = self.weight(a, b).flatten(2, 3).flatten(0, 1) * self._average(b)
             planes = F.conv2d(values.flatten(1, 2), weight, stride=self.stride, padding=self.padding)
@@ -63,7 +63,7 @@ class TextbookConv(GConv):
             values = self._space(values, weight, step) if step.stage.space else self._mix(values, weight, step)
         return Field(values, a)
 
-    def _mix(self, values: Tensor, weight: Tensor, step: paths.Step) -> Tensor:
+    def _mix(self, values: Tensor, weight: Tensor, step: contraction.Step) -> Tensor:
         """A 1x1 convolution over channels and elements, (n, i, b, y, x) to (n, o, a, y, x)."""
         weight, (b, y) = torch.einsum("abyxoi->oaibyx", weight)[..., 0, 0], values.shape[2:4]
         if step.axes:
@@ -76,12 +76,12 @@ class TextbookConv(GConv):
             return F.conv2d(values.flatten(2, 3), weight[:, 0, :, 0, None, None]).unflatten(2, (b, y))
         return self._mix_flat(values, weight, step)
 
-    def _mix_flat(self, values: Tensor, weight: Tensor, step: paths.Step) -> Tensor:
+    def _mix_flat(self, values: Tensor, weight: Tensor, step: contraction.Step) -> Tensor:
         groups = 1 if step.stage.input else self.out_channels
         weight = weight.flatten(2, 3).flatten(0, 1)[..., None, None]
         return F.conv2d(values.flatten(1, 2), weight, groups=groups).unflatten(1, (self.out_channels, len(step.a)))
 
-    def _space(self, values: Tensor, weight: Tensor, step: paths.Step) -> Tensor:
+    def _space(self, values: Tensor, weight: Tensor, step: contraction.Step) -> Tensor:
         """A depthwise convolution, or one of the group's elements within each channel."""
         weight = torch.einsum("abyxoi->oaibyx", weight).flatten(2, 3).flatten(0, 1)
         groups = values.shape[1] * values.shape[2] // weight.shape[1]

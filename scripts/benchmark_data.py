@@ -43,39 +43,39 @@ from src.data.tables import uniform_table
 from src.runs.checkpoints import write_text
 from src.runs.process import keep_freed_memory
 
-SHAPES = {"MNIST": (1, 28, 28), "CIFAR": (3, 32, 32)}
-AUGMENTATIONS = {
+_SHAPES = {"MNIST": (1, 28, 28), "CIFAR": (3, 32, 32)}
+_AUGMENTATIONS = {
     "crop, flip": Augmentation(crop=4, flip=True),
     "rotation": Augmentation(rotate=180),
     "crop, flip, rotation, scaling, cutout": Augmentation(rotate=180, scale=[0.8, 1.25], crop=4, flip=True, cutout=8),
 }
-WORKERS = (0, 2)
-SEED = 0
-CHECKED = 2
+_WORKERS = (0, 2)
+_SEED = 0
+_CHECKED = 2
 """Batches that are compared before anything is timed."""
-Sample = tuple[Tensor, Tensor]
+_Sample = tuple[Tensor, Tensor]
 
 
-class Samples(Dataset[Sample]):
+class _Samples(Dataset[_Sample]):
     """A split, one sample at a time, as epoch 0 of training has it."""
 
     def __init__(self, batches: ImageBatches) -> None:
         self.images, self.labels, _ = batches.split
         self.augmentation, self.mean, self.std = batches.augmentation, batches.mean, batches.std
         self.size = self.images.shape[-2:]
-        self.uniform = uniform_table(len(batches), "augment", SEED, 0, columns=len(COLUMNS))
+        self.uniform = uniform_table(len(batches), "augment", _SEED, 0, columns=len(COLUMNS))
         self.parameters = self.augmentation.parameters(self.uniform, self.size)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> _Sample:
         image = self.images[index].to(torch.float32) / 255
         own = self.augmentation.parameters(self.uniform[index : index + 1], self.size)
         return (self.augmentation(image[None], own, self.mean)[0] - self.mean) / self.std, self.labels[index]
 
 
-class PillowSamples(Samples):
+class _PillowSamples(_Samples):
     """The same with Pillow."""
 
     def __init__(self, batches: ImageBatches) -> None:
@@ -83,11 +83,11 @@ class PillowSamples(Samples):
         self.arrays = self.images.movedim(1, -1).numpy()
         self.colour = tuple((255 * self.mean.flatten()).round().int().tolist())
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> _Sample:
         array = self.arrays[index]
         picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
         own = Parameters(*(None if values is None else values[index] for values in self.parameters))
-        picture = self._window(self._affine(picture, own), own)
+        picture = self._crop(self._affine(picture, own), own)
         if own.holes is not None:
             y, x = (own.holes - self.augmentation.cutout // 2).tolist()
             side = self.augmentation.cutout
@@ -107,7 +107,7 @@ class PillowSamples(Samples):
         place = (xx, xy, x - xx * x - xy * y, yx, yy, y - yx * x - yy * y)
         return picture.transform(picture.size, Image.Transform.AFFINE, place, Image.Resampling.BILINEAR)
 
-    def _window(self, picture: Image.Image, own: Parameters) -> Image.Image:
+    def _crop(self, picture: Image.Image, own: Parameters) -> Image.Image:
         """Crop of the padded picture, and flip."""
         if own.shifts is not None:
             pad = self.augmentation.crop
@@ -118,7 +118,7 @@ class PillowSamples(Samples):
         return picture
 
 
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """Samples per second, and how many workers did that."""
 
     size: str
@@ -129,39 +129,39 @@ class Row(NamedTuple):
     pillow: tuple[float, int]
 
 
-class Pipelines(NamedTuple):
+class _Pipelines(NamedTuple):
     """All that are compared: ours on whole epochs; the others, by workers, on the first samples of epoch 0."""
 
     ours: Loader
-    samples: Mapping[int, DataLoader[Sample]]
-    pillow: Mapping[int, DataLoader[Sample]]
+    samples: Mapping[int, DataLoader[_Sample]]
+    pillow: Mapping[int, DataLoader[_Sample]]
 
 
-def noise(shape: Sequence[int], n: int, augmentation: Augmentation) -> ImageBatches:
+def _noise(shape: Sequence[int], n: int, augmentation: Augmentation) -> ImageBatches:
     """A split of n images of noise."""
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(_SEED)
     images = torch.randint(256, (n, *shape), dtype=torch.uint8, generator=generator)
     half = torch.full((shape[0],), 0.5)
     split = Split(images, torch.arange(n) % 10, torch.arange(n))
-    return ImageBatches(split, Statistics(half, half / 2), augmentation, SEED)
+    return ImageBatches(split, Statistics(half, half / 2), augmentation, _SEED)
 
 
-def build(batches: ImageBatches, batch_size: int, share: int = 12) -> Pipelines:
+def _build(batches: ImageBatches, batch_size: int, share: int = 12) -> _Pipelines:
     """Those of one split; what goes sample by sample is given one in `share` of its batches."""
-    order = Batches(len(batches), batch_size, SEED)
-    first = torch.cat([indices for _, indices in islice(order, max(CHECKED, len(order) // share))]).tolist()
+    order = Batches(len(batches), batch_size, _SEED)
+    first = torch.cat([indices for _, indices in islice(order, max(_CHECKED, len(order) // share))]).tolist()
 
-    def loaders(dataset: Samples) -> dict[int, DataLoader[Sample]]:
+    def loaders(dataset: _Samples) -> dict[int, DataLoader[_Sample]]:
         options = {"batch_size": batch_size, "sampler": first}
-        return {n: DataLoader(dataset, **options, num_workers=n, persistent_workers=n > 0) for n in WORKERS}
+        return {n: DataLoader(dataset, **options, num_workers=n, persistent_workers=n > 0) for n in _WORKERS}
 
-    return Pipelines(Loader(batches, order), loaders(Samples(batches)), loaders(PillowSamples(batches)))
+    return _Pipelines(Loader(batches, order), loaders(_Samples(batches)), loaders(_PillowSamples(batches)))
 
 
-def check_same(pipelines: Pipelines) -> None:
+def _check_same(pipelines: _Pipelines) -> None:
     """Raises RuntimeError if the pipelines do not give the same samples of epoch 0."""
     loaders = (pipelines.ours, pipelines.samples[0], pipelines.pillow[0])
-    for ours, samples, pillow in islice(zip(*loaders, strict=False), CHECKED):
+    for ours, samples, pillow in islice(zip(*loaders, strict=False), _CHECKED):
         error = max((mine - its).abs().max().item() for mine, its in zip(ours, samples, strict=True))
         if error > 1e-4:
             raise RuntimeError(f"sample by sample differs from whole batches by {error:.1e}; nothing was timed.")
@@ -171,14 +171,14 @@ def check_same(pipelines: Pipelines) -> None:
             raise RuntimeError(f"Pillow differs from whole batches by {error:.1e}; nothing was timed.")
 
 
-def measure(pipelines: Pipelines, repeats: int) -> tuple[float, tuple[float, int], tuple[float, int]]:
+def _measure(pipelines: _Pipelines, repeats: int) -> tuple[float, tuple[float, int], tuple[float, int]]:
     """Median samples per second of ours, and of the others with the better number of workers."""
     rates: dict[tuple[str, int], list[float]] = defaultdict(list)
     for epoch in range(repeats + 1):
         pipelines.ours.batches.set_epoch(epoch)
-        timed = {("ours", 0): rate(pipelines.ours)}
-        timed |= {("samples", workers): rate(loader) for workers, loader in pipelines.samples.items()}
-        timed |= {("pillow", workers): rate(loader) for workers, loader in pipelines.pillow.items()}
+        timed = {("ours", 0): _rate(pipelines.ours)}
+        timed |= {("samples", workers): _rate(loader) for workers, loader in pipelines.samples.items()}
+        timed |= {("pillow", workers): _rate(loader) for workers, loader in pipelines.pillow.items()}
         for key, value in timed.items() if epoch else ():  # the first is for warming up
             rates[key].append(value)
 
@@ -188,22 +188,22 @@ def measure(pipelines: Pipelines, repeats: int) -> tuple[float, tuple[float, int
     return best("ours")[0], best("samples"), best("pillow")
 
 
-def rate(loader: Iterable[Sample]) -> float:
+def _rate(loader: Iterable[_Sample]) -> float:
     """Samples per second of an epoch."""
     start = time.perf_counter()
     n = sum(len(labels) for _, labels in loader)
     return n / (time.perf_counter() - start)
 
 
-def rows(sizes: Sequence[str], batch_sizes: Sequence[int], samples: int, repeats: int) -> Iterator[Row]:
+def _rows(sizes: Sequence[str], batch_sizes: Sequence[int], samples: int, repeats: int) -> Iterator[_Row]:
     """All cases."""
-    for size, (name, augmentation), batch_size in product(sizes, AUGMENTATIONS.items(), batch_sizes):
-        pipelines = build(noise(SHAPES[size], samples, augmentation), batch_size)
-        check_same(pipelines)
-        yield Row(size, name, batch_size, *measure(pipelines, repeats))
+    for size, (name, augmentation), batch_size in product(sizes, _AUGMENTATIONS.items(), batch_sizes):
+        pipelines = _build(_noise(_SHAPES[size], samples, augmentation), batch_size)
+        _check_same(pipelines)
+        yield _Row(size, name, batch_size, *_measure(pipelines, repeats))
 
 
-def table(measured: Sequence[Row]) -> str:
+def _table(measured: Sequence[_Row]) -> str:
     """Markdown."""
     lines = [
         "| images | augmentation | batch | whole batches | sample by sample | ratio | Pillow | ratio |",
@@ -211,12 +211,12 @@ def table(measured: Sequence[Row]) -> str:
     ]
     for row in measured:
         others = (f"{value:,.0f} ({workers}) | {row.ours / value:.1f}" for value, workers in (row.samples, row.pillow))
-        shape = " x ".join(map(str, SHAPES[row.size]))
+        shape = " x ".join(map(str, _SHAPES[row.size]))
         lines.append(f"| {shape} | {row.case} | {row.batch_size} | {row.ours:,.0f} | {' | '.join(others)} |")
     return "\n".join(lines)
 
 
-def machine() -> str:
+def _machine() -> str:
     """What the figures were measured on, and what else it had to do."""
     load = f"; load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
     return f"{hardware('cpu')}; PyTorch {torch.__version__}, Pillow {PIL.__version__}, Python {python_version()}{load}"
@@ -228,24 +228,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=50_000, help="images in an epoch")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--repeats", type=int, default=5, help="timed epochs of each pipeline")
-    parser.add_argument("--sizes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--sizes", nargs="+", default=list(_SHAPES), choices=list(_SHAPES))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of whole batches")
     parser.add_argument("--output", type=Path, help="a Markdown file")
     options = parser.parse_args(arguments)
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    measured, where = [], machine()
+    measured, where = [], _machine()
     print(where)
-    for row in rows(options.sizes, options.batch_size, options.samples, options.repeats):
+    for row in _rows(options.sizes, options.batch_size, options.samples, options.repeats):
         print(row, flush=True)
         measured.append(row)
-    print(table(measured))
+    print(_table(measured))
     if options.output is not None:
-        write_text(options.output, HEADER.format(machine=where, samples=options.samples) + table(measured) + "\n")
+        write_text(options.output, _HEADER.format(machine=where, samples=options.samples) + _table(measured) + "\n")
         print(f"written to {options.output}")
 
 
-HEADER = """# Data benchmark
+_HEADER = """# Data benchmark
 
 Written by `make bench-data` (`scripts/benchmark_data.py`) on: {machine}.
 

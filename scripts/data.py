@@ -20,37 +20,37 @@ from src.data.io.fetch import DownloadError
 from src.data.sets.published import Published
 from src.training.commands import Data, fail, load_data
 
-UNBROKEN = 160
+_UNBROKEN = 160
 """Columns where the output is no terminal, so that sums and most paths stay on one line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prepare the data set and print what is known of it; errors of the user's are a line."""
+    """Prepare the data set and print what is known of it; user errors print as one line."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in training; dataset=NAME is needed")
     overrides = parser.parse_args(arguments).overrides
     try:
         data = load_data(overrides)
-        tables = [summary(data), *files(data.module.source), classes(data.module)]
+        tables = [_summary(data), *_files(data.module.source), _classes(data.module)]
     except (ConfigError, ValueError, OSError, DownloadError) as error:
         fail(error)
     # Names of classes and files are no markup.
-    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else UNBROKEN)
+    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _UNBROKEN)
     for table in tables:
         console.print(table)
 
 
-def summary(data: Data) -> Table:
+def _summary(data: Data) -> Table:
     """What the data set is, whose it is, and what of it is used."""
     result = Table(show_header=False, title=data.name)
     result.add_column(no_wrap=True)
     result.add_column(overflow="fold")
-    for name, value in (*origin(data.module.source), *content(data.module), *derived(data.module.source)):
+    for name, value in (*_origin(data.module.source), *_content(data.module), *_derived(data.module.source)):
         result.add_row(name, value)
     return result
 
 
-def origin(source: Source) -> Iterator[tuple[str, str]]:
+def _origin(source: Source) -> Iterator[tuple[str, str]]:
     """From the card, or where data of one's own are."""
     if source.card is not None:
         for name in ("title", "homepage", "licence", "citation"):
@@ -59,24 +59,24 @@ def origin(source: Source) -> Iterator[tuple[str, str]]:
         yield "path", str(source.path)
 
 
-def content(datamodule: ImageDataModule) -> Iterator[tuple[str, str]]:
+def _content(datamodule: ImageDataModule) -> Iterator[tuple[str, str]]:
     """Shape, statistics and name of the splits."""
     train = datamodule.datasets["train"]
     yield "size", "{} x {} pixels".format(*datamodule.size)
     yield "channels", str(datamodule.channels)
-    yield "mean of train", numbers(train.mean)
-    yield "deviation of train", numbers(train.std)
+    yield "mean of train", _numbers(train.mean)
+    yield "deviation of train", _numbers(train.std)
     yield "split", datamodule.fingerprint
 
 
-def derived(source: Source) -> Iterator[tuple[str, str]]:
+def _derived(source: Source) -> Iterator[tuple[str, str]]:
     """Where it is kept."""
     yield "derived files in", "nowhere" if source.cache is None else str(source.cache)
     if source.file is not None:
         yield "generated images", source.file.name
 
 
-def files(source: Source) -> Iterator[Table]:
+def _files(source: Source) -> Iterator[Table]:
     """The original files, verified; nothing for data of one's own."""
     if not isinstance(source, Published):
         return
@@ -90,7 +90,7 @@ def files(source: Source) -> Iterator[Table]:
     yield result
 
 
-def classes(datamodule: ImageDataModule) -> Table:
+def _classes(datamodule: ImageDataModule) -> Table:
     """How many images every class has in every split."""
     names = [*datamodule.source.labels, "all"]
     result = Table("class", title="images")
@@ -104,7 +104,7 @@ def classes(datamodule: ImageDataModule) -> Table:
     return result
 
 
-def numbers(values: Tensor) -> str:
+def _numbers(values: Tensor) -> str:
     """(c, 1, 1), of images in [0, 1]."""
     return ", ".join(f"{value:.4f}" for value in values.flatten().tolist())
 

@@ -10,10 +10,11 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-UNBROKEN = 160
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_ROOT))
+_UNBROKEN = 160
 """Columns where the output is no terminal, so that most checks are on a line."""
+_STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,32 +31,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.exit(f"error: `doctor` takes paths.KEY=FOLDER, but got {override!r}; leave it out.")
     try:
         from rich.console import Console
+        from rich.table import Table
 
-        doctor = load()
+        doctor = _load()
     except ImportError as error:
         sys.exit(f"error: {error.name} must be installed, but is not; type make setup.")
-    # What they warn of is among what is looked at.
-    warnings.simplefilter("ignore")
-    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else UNBROKEN)
-    checks = list(doctor.examine(doctor.all_checks(overrides)))
-    console.print(doctor.table(checks))
-    problems, others = (sum(check.state == state for check in checks) for state in ("problem", "warning"))
-    console.print(f"{len(checks)} checks: {count(problems, 'problem')}, {count(others, 'warning')}.")
-    return 1 if problems else 0
+    warnings.simplefilter("ignore")  # what they warn of is among what is looked at
+    table, states = Table("check", "state", "found", "what to do"), []
+    for name, finding in doctor.examine(doctor.all_checks(overrides)):
+        table.add_row(name, *finding, style=_STYLES[finding.state])
+        states.append(finding.state)
+    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _UNBROKEN)
+    console.print(table)
+    counts = (f"{n} {noun}{'s' * (n != 1)}" for noun in ("problem", "warning") for n in [states.count(noun)])
+    console.print(f"{len(states)} checks: {', '.join(counts)}.")
+    return int("problem" in states)
 
 
-def load() -> ModuleType:
+def _load() -> ModuleType:
     """The checks, without the package around them, which cannot be imported where torch or Lightning is broken."""
-    spec = spec_from_file_location("doctor", ROOT / "src" / "training" / "doctor.py")
+    spec = spec_from_file_location("doctor", _ROOT / "src" / "training" / "doctor.py")
     module = module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def count(n: int, noun: str) -> str:
-    """A number of things."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 if __name__ == "__main__":

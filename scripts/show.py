@@ -11,25 +11,27 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from PIL import Image
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from src.analysis.drawing import png
+from src.analysis.pictures import seen
+from src.analysis.sheet import ROWS, contact_sheet
 from src.config.instantiate import ConfigError
 from src.data.io.files import replacing
 from src.data.loader import ImageBatches
-from src.data.sheet import ROWS, contact_sheet
 from src.training.commands import Data, fail, load_data
 
-EPOCHS = (0, 1)
-SAMPLES = 4
+_EPOCHS = (0, 1)
+_SAMPLES = 4
 """Of each class, unless asked for otherwise."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the sheet and print where it is; errors of the user's are a line."""
+    """Write the sheet and print where it is; user errors print as one line."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in training; dataset=NAME is needed")
-    parser.add_argument("--samples", type=int, default=SAMPLES, help=f"of each class; {SAMPLES} unless given")
+    parser.add_argument("--samples", type=int, default=_SAMPLES, help=f"of each class; {_SAMPLES} unless given")
     options = parser.parse_args(arguments)
     try:
         if options.samples < 1:
@@ -37,33 +39,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = load_data(options.overrides)
         path = Path(data.cfg.paths.logs) / "show" / f"{data.name}.png"
         with replacing(path) as file:
-            draw(data, options.samples).save(file, "PNG")
+            file.write(png(_draw(data, options.samples)))
     except (ValueError, OSError) as error:
         fail(error)
     print(path)
 
 
-def draw(data: Data, samples: int) -> Image.Image:
+def _draw(data: Data, samples: int) -> Figure:
     """The first samples of every class of the training split, stored and as training sees them."""
     train = data.module.datasets["train"]
-    rows = first_of_each(train.split.labels, min(ROWS, data.module.classes), samples)
+    rows = _first_of_each(train.split.labels, min(ROWS, data.module.classes), samples)
     columns = {"stored": train.split.images[rows]}
-    columns |= {f"in epoch {epoch}": seen_in_training(train, rows, epoch) for epoch in EPOCHS}
-    return contact_sheet(columns, train.split.labels[rows], data.module.source.labels, caption(data))
+    columns |= {f"in epoch {epoch}": _seen_in_training(train, rows, epoch) for epoch in _EPOCHS}
+    return contact_sheet(columns, train.split.labels[rows], data.module.source.labels, _caption(data))
 
 
-def first_of_each(labels: Tensor, classes: int, samples: int) -> Tensor:
+def _first_of_each(labels: Tensor, classes: int, samples: int) -> Tensor:
     """Where the first samples of every class are, (n,)."""
     return torch.cat([(labels == label).nonzero()[:samples, 0] for label in range(classes)])
 
 
-def seen_in_training(train: ImageBatches, rows: Tensor, epoch: int) -> Tensor:
+def _seen_in_training(train: ImageBatches, rows: Tensor, epoch: int) -> Tensor:
     """What training gets, with its normalisation undone: (n, c, y, x) in [0, 1]."""
-    images, _ = train.finish(train[epoch, rows], torch.device("cpu"))
-    return images * train.std + train.mean
+    return seen(train.finish(train[epoch, rows], torch.device("cpu"))[0], train)
 
 
-def caption(data: Data) -> list[str]:
+def _caption(data: Data) -> list[str]:
     """What is shown."""
     module, card = data.module, data.module.source.card
     title = data.name if card is None else f"{data.name}: {card.title}"
@@ -71,13 +72,13 @@ def caption(data: Data) -> list[str]:
     return [
         f"{title}. {len(module.datasets['train']):,} training images of {y} x {x} pixels, {module.channels} "
         f"{'channel' if module.channels == 1 else 'channels'}, split {module.fingerprint}.",
-        f"Augmentation, seed {module.order_seed}: {settings(asdict(module.augmentation))}."
+        f"Augmentation, seed {module.order_seed}: {_settings(asdict(module.augmentation))}."
         if module.augmentation.active
         else "Augmentation: none.",
     ]
 
 
-def settings(augmentation: Mapping[str, object]) -> str:
+def _settings(augmentation: Mapping[str, object]) -> str:
     """Those that are on."""
     on = {name: value for name, value in augmentation.items() if value not in (None, 0, False)}
     return ", ".join(name if value is True else f"{name} {value}" for name, value in on.items())

@@ -11,7 +11,7 @@ import torch
 from src.groups import O2, SO2, Dilation, Product, Reflection, Trivial
 from src.models import IMPLEMENTATIONS
 from src.models.kernels import Lattice, Siren
-from src.models.masks import Box, Disc, Mask, ScaleWindow, SmoothDisc
+from src.models.masks import Box, Disc, Mask, SmoothDisc, SmoothInterval
 
 GROUPS = {
     "r2": (Trivial(), (1,)),
@@ -29,7 +29,7 @@ FACTORISATIONS = {**IMPLEMENTATIONS, "space first": "oi x, o h", "shared h": "io
 MASKS = {
     "none": None,
     "disc": partial(Mask, space=Disc()),
-    "smooth_disc": partial(Mask, space=SmoothDisc(), scale=ScaleWindow()),
+    "smooth_disc": partial(Mask, space=SmoothDisc(), scale=SmoothInterval()),
     "box": partial(Mask, space=Box()),
 }
 

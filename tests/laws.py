@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from src.groups import Group
 from src.models import Field, GConv
-from src.models.gconv import SeededGenerator
+from src.models.gconv import _SeededGenerator
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 
@@ -116,7 +116,7 @@ def check_net(net: nn.Module, images: Tensor, matrices: Tensor, seed: int | None
         if seed is not None:
             torch.manual_seed(seed)
             for index, module in enumerate(net.modules()):
-                if isinstance(module, SeededGenerator):
+                if isinstance(module, _SeededGenerator):
                     module.generator.manual_seed(seed + index)  # each layer draws elements of its own
         return net(batch)
 

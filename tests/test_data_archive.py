@@ -136,7 +136,7 @@ def test_zip_is_looked_at_to_its_end(tmp_path: Path) -> None:
 
 @KIND
 def test_member_that_is_too_large(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "LIMIT", 1000)
+    monkeypatch.setattr(archive, "_LIMIT", 1000)
     path = pack(tmp_path / kind)
     assert members(path, ["set/a.bin"])
     refused(path, ["set/b.bin"], "'set/b.bin'", "at most 1000 bytes, but states 10240")

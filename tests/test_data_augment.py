@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from src.data.augment import Augmentation, Parameters, cut
+from src.data.augment import Augmentation, Parameters, _cut
 from src.groups import SO2, Dilation, Product, Reflection
 
 GREY = torch.full((3, 1, 1), 0.25)
@@ -60,7 +60,7 @@ def test_cutout_is_a_square_of_the_mean_colour_anywhere() -> None:
     assert hidden.sum((1, 2)).max() == 16
     assert hidden.sum((1, 2)).min() == 4, "at a corner a quarter of it is inside"
     assert hidden.any(0).all()
-    (centre,) = cut(images[:1], torch.tensor([[4, 4]]), 3, GREY)
+    (centre,) = _cut(images[:1], torch.tensor([[4, 4]]), 3, GREY)
     assert (centre[:, 3:6, 3:6] == GREY).all()
     assert (centre == GREY).sum() == 27
 

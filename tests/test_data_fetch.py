@@ -32,7 +32,7 @@ package = types.ModuleType("src.data")
 package.__path__ = ["src/data"]
 sys.modules["src.data"] = package
 from pathlib import Path
-from src.data.fetch import File, locate
+from src.data.io.fetch import File, locate
 name, sum, size, url, folder = sys.argv[1:]
 print(locate([File(name, sum, int(size), (url,))], [Path(folder)])[name])
 """
@@ -201,7 +201,7 @@ def test_cut_is_noticed_where_no_length_is_stated(data: Path, serve: Serve, size
 
 
 def test_stalled_connection_is_continued(data: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
+    monkeypatch.setattr(fetch, "_TIMEOUT", 0.2)
     server = serve(pause=60)
     succeeds(original(server), data)
     assert server.asked == [None, f"bytes={PIECE}-", f"bytes={2 * PIECE}-"]
@@ -212,9 +212,9 @@ def test_gives_up_without_progress(data: Path, serve: Serve, monkeypatch: pytest
     fails(original(stuck), data, part=CONTENT[:100])
     assert len(stuck.asked) == 2
     crawling = serve(cuts=[1] * 100)
-    message = fails(original(crawling), data, part=CONTENT[: 100 + fetch.REQUESTS])
-    assert len(crawling.asked) == fetch.REQUESTS
-    assert f"cut {fetch.REQUESTS} times" in message
+    message = fails(original(crawling), data, part=CONTENT[: 100 + fetch._REQUESTS])
+    assert len(crawling.asked) == fetch._REQUESTS
+    assert f"cut {fetch._REQUESTS} times" in message
 
 
 def test_next_address_continues(data: Path, serve: Serve) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.io.idx import parse_idx, read_idx
+from src.data.io.idx import _parse_idx, read_idx
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -16,7 +16,7 @@ def idx(array: np.ndarray) -> bytes:
 
 def test_parse_idx() -> None:
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    assert torch.equal(parse_idx(idx(array), 3), torch.from_numpy(array))
+    assert torch.equal(_parse_idx(idx(array), 3), torch.from_numpy(array))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from src.data import H5, ImageFolder, Npz, Source, Splits
-from src.data.sets import own as module
+from src.data.sets import pictures as module
 from src.training import ConfigError, Recipe, load_recipe
 
 SMALL = ("net.hidden_sizes=[4,4,6]", "conv.kernel_size=5", "net.exact=off", "train.batch_size=8")
@@ -374,7 +374,7 @@ def test_any_damage_is_an_error_that_names_the_file_or_is_harmless(tmp_path: Pat
         save(tmp_path / ending, part, ending)
         path = next((tmp_path / ending).rglob(f"*{ending}"))
         content = np.frombuffer(path.read_bytes(), np.uint8)
-        decode = module.Decode((16, 16), 3, strict=False)
+        decode = module._Decode((16, 16), 3, strict=False)
         for _ in range(40):
             spoiled = content.copy()
             where = random.integers(0, min(len(content), 200), 3)
@@ -427,13 +427,13 @@ def test_decoded_once_and_again_if_changed(tmp_path: Path, monkeypatch: pytest.M
     right = save(tmp_path / "pictures", made(), ".bmp")  # whose length says nothing of what they show
     folder, cache = tmp_path / "pictures", tmp_path / "cache"
     decoded: list[str] = []
-    decode = module.Decode.__call__
+    decode = module._Decode.__call__
 
-    def counted(self: module.Decode, file: str) -> Tensor:
+    def counted(self: module._Decode, file: str) -> Tensor:
         decoded.append(file)
         return decode(self, file)
 
-    monkeypatch.setattr(module.Decode, "__call__", counted)
+    monkeypatch.setattr(module._Decode, "__call__", counted)
     check(ImageFolder(path=folder, cache=cache), right)
     assert len(decoded) == 60
     check(ImageFolder(path=folder, cache=cache, seed=1, counts=[30, 20, 10], rotate=False), right)

@@ -15,10 +15,10 @@ from PIL import Image
 from rich.console import Console
 
 from scripts import data, show
+from src.analysis.drawing import pixels
 from src.config.instantiate import ConfigError
 from src.data import Digits, Mnist
 from src.data.io.fetch import File
-from src.data.sheet import arrange
 from src.training.commands import data_sets, load_data
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,10 +79,10 @@ def test_data_lists_original_files(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "b" / "original.gz").write_bytes(b"0123456789" * 123)
     sum_ = f"sha256:{sha256(b'0123456789' * 123).hexdigest()}"
     source = Mnist(path=tmp_path / "a", cache=tmp_path / "b", files=[File("original.gz", sum_, None, ())])
-    (table,) = data.files(source)
+    (table,) = data._files(source)
     Console(width=300).print(table)
     assert re.search(rf"│ original.gz +│ 1,230 │ {sum_} │ {tmp_path}/b +│", capsys.readouterr().out)
-    assert not list(data.files(Digits()))
+    assert not list(data._files(Digits()))
 
 
 def test_a_damaged_file_is_one_line(paths: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,45 +145,40 @@ def test_show_writes_a_sheet(paths: list[str], tmp_path: Path, capsys: pytest.Ca
     assert [entry.name for entry in path.parent.iterdir()] == ["digits.png"]
     module = load_data(["dataset=digits", *paths]).module
     train = module.datasets["train"].split
-    rows = show.first_of_each(train.labels, 10, 3)
+    rows = show._first_of_each(train.labels, 10, 3)
     assert train.labels[rows].tolist() == [label for label in range(10) for _ in range(3)]
-    columns = dict.fromkeys(("stored", "in epoch 0", "in epoch 1"), train.images[rows])
-    layout = arrange(columns, train.labels[rows], module.source.labels)
-    cells = torch.from_numpy(np.array(picture))[..., 0]
-
-    def cell(row: int, column: int, sample: int) -> torch.Tensor:
-        y, x = layout.corner(row, column, sample)
-        height, width = layout.cell
-        return cells[y : y + height : layout.factor, x : x + width : layout.factor]
-
-    assert torch.equal(cell(7, 0, 2), train.images[rows[7 * 3 + 2], 0])
+    again = show._draw(load_data(["dataset=digits", "augment=rotate", *paths]), 3)
+    assert np.array_equal(np.array(picture.convert("RGB")), pixels(again))
+    stored, *augmented = (axes.images[0].get_array()[..., 0] for axes in again.axes)
+    side = slice(7 * 25, 7 * 25 + 24), slice(2 * 25, 2 * 25 + 24)
+    assert np.array_equal(stored[side], train.images[rows[7 * 3 + 2], 0])
     for row, sample in [(0, 0), (5, 1), (9, 2)]:
-        stored, *augmented = (cell(row, column, sample) for column in range(3))
-        assert not torch.equal(stored, augmented[0])
-        assert not torch.equal(augmented[0], augmented[1]), "another epoch is augmented otherwise"
+        place = slice(row * 25, row * 25 + 24), slice(sample * 25, sample * 25 + 24)
+        assert not np.array_equal(stored[place], augmented[0][place])
+        assert not np.array_equal(augmented[0][place], augmented[1][place]), "another epoch is augmented otherwise"
 
 
 def test_without_augmentation_training_sees_what_is_stored(paths: list[str]) -> None:
     train = load_data(["dataset=digits", *paths]).module.datasets["train"]
     rows = torch.tensor([3, 1, 4])
     stored = train.split.images[rows] / 255
-    torch.testing.assert_close(show.seen_in_training(train, rows, 0), stored, atol=1e-6, rtol=0)
+    torch.testing.assert_close(show._seen_in_training(train, rows, 0), stored, atol=1e-6, rtol=0)
 
 
 def test_show_draws_what_training_is_given(paths: list[str]) -> None:
     module = load_data(["dataset=digits", "augment=rotate", "seed=3", *paths]).module
     train, loader = module.datasets["train"], module.train_dataloader()
-    for epoch in show.EPOCHS:
+    for epoch in show._EPOCHS:
         loader.batches.set_epoch(epoch)
         (_, indices), (images, _) = next(iter(loader.batches)), next(iter(loader))
-        shown = show.seen_in_training(train, indices[:5], epoch)
+        shown = show._seen_in_training(train, indices[:5], epoch)
         torch.testing.assert_close((shown - train.mean) / train.std, images[:5], atol=1e-5, rtol=0)
 
 
 def test_show_of_ones_own(paths: list[str], own: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     path, picture = sheet([*own, *paths, "augment.flip=true"], capsys)
     assert path.name == "npz.png"
-    assert picture.mode == "RGB"
+    assert picture.mode in ("RGB", "RGBA")
     assert "--samples" in error([*own, *paths, "--samples", "0"], capsys, show.main)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from src.data.tables import generator, uniform_table
-from src.data.warp import Border, rotate, warp, window
+from src.data.warp import Border, crop, rotate, warp
 from src.groups import SO2
 
 
@@ -75,10 +75,10 @@ def test_uniform_tables_are_functions_of_their_key() -> None:
 
 @pytest.mark.parametrize("border", ["zeros", "edge", "reflect"])
 def test_what_lies_outside(border: Border) -> None:
-    """Warping by a shift of the canvas and cutting a window see the same surroundings."""
+    """Warping by a shift of the canvas and cropping see the same surroundings."""
     images = image(2, 3, 5, 6)
     larger = warp(images, torch.eye(2).expand(2, 2, 2), border=border, size=(11, 14))
-    cut = window(images, torch.tensor([[-3, -4]]).expand(2, 2), (11, 14), border)
+    cut = crop(images, torch.tensor([[-3, -4]]).expand(2, 2), (11, 14), border)
     torch.testing.assert_close(larger, cut, atol=1e-5, rtol=0)
     torch.testing.assert_close(cut[:, :, 3:8, 4:10], images)
     above = {"zeros": torch.zeros(2, 3, 6), "edge": images[:, :, 0], "reflect": images[:, :, 2]}[border]
@@ -87,21 +87,21 @@ def test_what_lies_outside(border: Border) -> None:
 
 def test_reflection_goes_on_and_on() -> None:
     row = torch.arange(4)[None, None, None].expand(1, 1, 2, 4).to(torch.uint8)
-    cut = window(row, torch.tensor([[0, -9]]), (1, 20), "reflect")[0, 0, 0]
+    cut = crop(row, torch.tensor([[0, -9]]), (1, 20), "reflect")[0, 0, 0]
     assert cut.tolist() == [3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2]
-    one = window(row[..., :1], torch.tensor([[0, -2]]), (1, 4), "reflect")
+    one = crop(row[..., :1], torch.tensor([[0, -2]]), (1, 4), "reflect")
     assert one.tolist() == [[[[0, 0, 0, 0]]]]
 
 
-def test_windows_are_cut_where_each_begins_and_mirrored_after() -> None:
+def test_crops_are_cut_where_each_begins_and_mirrored_after() -> None:
     images = torch.arange(2 * 5 * 6).view(2, 1, 5, 6).to(torch.uint8)
     corners = torch.tensor([[1, 2], [-1, 3]])
-    plain = window(images, corners, (3, 3))
+    plain = crop(images, corners, (3, 3))
     assert plain.dtype == torch.uint8
     assert torch.equal(plain[0, 0], images[0, 0, 1:4, 2:5])
     assert torch.equal(plain[1, 0, 1:], images[1, 0, :2, 3:])
     assert plain[1, 0, 0].tolist() == [0, 0, 0]
-    mirrored = window(images, corners, (3, 3), mirrored=torch.tensor([[False, True], [True, False]]))
+    mirrored = crop(images, corners, (3, 3), mirrored=torch.tensor([[False, True], [True, False]]))
     assert torch.equal(mirrored[0], plain[0].flip(-1))
     assert torch.equal(mirrored[1], plain[1].flip(-2))
 
@@ -109,7 +109,7 @@ def test_windows_are_cut_where_each_begins_and_mirrored_after() -> None:
 def test_border_must_exist() -> None:
     for call in (
         lambda: warp(image(1, 1, 4, 4), torch.eye(2)[None], border="wrap"),
-        lambda: window(image(1, 1, 4, 4), torch.zeros(1, 2).long(), border="wrap"),
+        lambda: crop(image(1, 1, 4, 4), torch.zeros(1, 2).long(), border="wrap"),
     ):
         with pytest.raises(ValueError, match="`border` must be one of zeros, edge, reflect, but got 'wrap'"):
             call()

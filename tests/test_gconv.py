@@ -70,7 +70,7 @@ class TestLaws:
 
     @pytest.mark.parametrize("halve_from", [1, 10**9], ids=["halved", "whole"])
     def test_paths(self, group: str, form: str, kernel: str, halve_from: int, monkeypatch) -> None:
-        monkeypatch.setattr(contraction, "HALVE_FROM", halve_from)
+        monkeypatch.setattr(contraction, "_HALVE_FROM", halve_from)
         conv, (h, sizes) = make(group, form_of(form), kernel, bias=True), GROUPS[group]
         nn.init.normal_(conv.bias)
         check_paths(conv, field_on(conv, h.grid(*sizes)), h.sample(sizes))
@@ -78,7 +78,7 @@ class TestLaws:
 
 @pytest.mark.parametrize(("group", "halved"), [("se2", True), ("sim2", True), ("p4m", True), ("r2xrplus", False)])
 def test_products_are_halved_where_half_a_turn_pairs_the_elements(group: str, halved: bool, monkeypatch) -> None:
-    monkeypatch.setattr(contraction, "HALVE_FROM", 1)
+    monkeypatch.setattr(contraction, "_HALVE_FROM", 1)
     conv, h = make(group, "separable", path="sequential"), GROUPS[group][0]
 
     def first(a: torch.Tensor, b: torch.Tensor) -> bool:

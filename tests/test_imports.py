@@ -53,7 +53,7 @@ def test_what_all_rooms_import_imports_none(name: str) -> None:
 def test_torch_only(folder: str) -> None:
     standard = {"__future__", "abc", "collections", "dataclasses", "functools", "itertools", "math", "typing", "src"}
     for path in (ROOT / folder).rglob("*.py"):
-        assert {name.split(".")[0] for name in imported(path.read_text())} <= standard | {"torch"}, path
+        assert {name.split(".")[0] for name in imported(path.read_text())} <= standard | {"torch", "jaxtyping"}, path
 
 
 def test_the_test_sees_an_import_that_goes_back() -> None:

@@ -239,9 +239,9 @@ def test_random_kernels_come_to_what_theory_says() -> None:
     assert found.first_centred == pytest.approx(1.0), "two elements less their mean"
 
 
-def test_random_kernels_are_under_the_windows_of_the_layer() -> None:
+def test_random_kernels_are_under_the_masks_of_the_layer() -> None:
     free, disc = (make("oi x h", SIM2, (4, 3), mask=mask) for mask in ("none", "disc"))
-    inside = disc.kernel.window(SIM2.identity, disc.kernel.grid)[0, 0] != 0
+    inside = disc.kernel.envelope(SIM2.identity, disc.kernel.grid)[0, 0] != 0
     found = random_spectra(disc)["all"]
     assert inside.sum() == 5
     assert sum(share > 1e-9 for share in found.shares) == 5
@@ -254,13 +254,13 @@ def test_random_kernels_are_under_the_windows_of_the_layer() -> None:
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("formula", ["oi x h", "oi h, o x", "oi h0, o h1, o x", "oi h"])
-def test_the_window_is_what_multiplies_the_nets(formula: str, mask: str) -> None:
+def test_the_envelope_is_what_multiplies_the_nets(formula: str, mask: str) -> None:
     conv = make(formula, SIM2, (4, 3), mask=mask)
     a, b = SIM2.random(4), SIM2.random(3)
     for net in conv.kernel.nets:
         net.forward = partial(ones, net)
-    window = conv.kernel.window(a, b)
-    torch.testing.assert_close(conv.weight(a, b)[1, :, 1], window.expand(4, 3, 5, 5), rtol=1e-6, atol=0)
+    envelope = conv.kernel.envelope(a, b)
+    torch.testing.assert_close(conv.weight(a, b)[1, :, 1], envelope.expand(4, 3, 5, 5), rtol=1e-6, atol=0)
 
 
 def ones(net: nn.Module, coordinates: Tensor) -> Tensor:

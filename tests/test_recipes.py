@@ -13,7 +13,7 @@ from src.config.compose import CONFIGS
 from src.config.instantiate import check, instantiate
 from src.data import Pcam, Pool, Pools
 from src.data.sets.published import Published
-from src.models.exactness import has_exact_elements
+from src.models.exactness import _has_exact_elements
 from src.training import ConfigError, Recipe, load_recipe
 
 RECIPES = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
@@ -76,7 +76,7 @@ def test_recipe(name: str, noise: list[str]) -> None:
     assert torch.isfinite(step(recipe)).all()
     net = recipe.model.net
     images = torch.randn(2, recipe.datamodule.channels, *net.size)
-    if has_exact_elements(net):
+    if _has_exact_elements(net):
         assert recipe.cfg.net.exact == "require"
         turn = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]])
         check_net(recipe.model.eval(), images, turn)

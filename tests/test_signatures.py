@@ -57,7 +57,7 @@ SPELLING = {
     "+conv.kernel_sise=3": ("conv.kernel_sise", "src.models.GConv", "conv.kernel_size"),
     "+kernel.hiden_size=8": ("kernel.hiden_size", "src.models.kernels.Siren", "kernel.hidden_size"),
     "+mask.spase=null": ("mask.spase", "src.models.masks.Mask", "mask.space"),
-    "mask=smooth_disc +mask.scale.widht=1": ("mask.scale.widht", "src.models.masks.ScaleWindow", "mask.scale.width"),
+    "mask=smooth_disc +mask.scale.widht=1": ("mask.scale.widht", "src.models.masks.SmoothInterval", "mask.scale.width"),
     "+optimizer.weight_dacay=0": ("optimizer.weight_dacay", "torch.optim.AdamW", "optimizer.weight_decay"),
     "+scheduler.warmpu=1": ("scheduler.warmpu", "src.models.optimisation.Cosine", "scheduler.warmup"),
     "+task.clases=1": ("task.clases", "src.models.tasks.Classification", "task.classes"),

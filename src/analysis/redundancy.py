@@ -58,7 +58,7 @@ def group_convolutions(net: nn.Module) -> dict[str, GConv]:
     """The layers that have a group axis and pixels to speak of, by their names in the net.
 
     Left out are kernels of one element, kernels that do not depend on the group, such as lifting's, and those of which
-    the window leaves one pixel.
+    the mask leaves one pixel.
     """
     return {name: conv for name, conv in convolutions(net).items() if measurable(conv)}
 
@@ -67,7 +67,7 @@ def measurable(conv: GConv) -> bool:
     """Whether matrices (elements, pixels) of a layer's kernels have more than one row, and columns that differ."""
     if not conv.kernel.carried or len(conv.kernel.grid) == 1:
         return False
-    return int((identity_window(conv) != 0).any(0).sum()) > 1
+    return int((identity_envelope(conv) != 0).any(0).sum()) > 1
 
 
 def spectra(conv: GConv) -> dict[str, Spectrum]:
@@ -84,24 +84,24 @@ def spectra(conv: GConv) -> dict[str, Spectrum]:
 
 
 def random_spectra(conv: GConv, draws: int = 256) -> dict[str, Spectrum]:
-    """`spectra` of kernels that are white noise under the layer's windows: of no structure but what these impose.
+    """`spectra` of kernels that are white noise under the layer's masks: of no structure but what these impose.
 
     Args:
         conv: the layer.
         draws: how many kernels; always the same ones.
     """
-    window = identity_window(conv)
+    envelope = identity_envelope(conv)
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(draws, *window.shape, dtype=torch.float64, generator=generator)
-    found = spectra_of(noise.to(window.device) * window, conv)
+    noise = torch.randn(draws, *envelope.shape, dtype=torch.float64, generator=generator)
+    found = spectra_of(noise.to(envelope.device) * envelope, conv)
     return {name: spectrum._replace(forced=False) for name, spectrum in found.items()}
 
 
 @torch.no_grad()
-def identity_window(conv: GConv) -> Tensor:
+def identity_envelope(conv: GConv) -> Tensor:
     """What multiplies the kernel nets' values for the identity as output element: (b, y, x), float64."""
-    window = conv.kernel.window(conv.group.identity, conv.kernel.grid)[0].double()
-    return window.expand(len(conv.kernel.grid), conv.kernel_size, conv.kernel_size)
+    envelope = conv.kernel.envelope(conv.group.identity, conv.kernel.grid)[0].double()
+    return envelope.expand(len(conv.kernel.grid), conv.kernel_size, conv.kernel_size)
 
 
 def spectra_of(kernels: Tensor, conv: GConv) -> dict[str, Spectrum]:
@@ -124,7 +124,7 @@ def part_names(group: Group) -> list[str]:
 def forced(conv: GConv, part: int | None = None) -> bool:
     """Whether the form of a kernel leaves matrices of rank 1: no factor joins pixels with the group, or with a part.
 
-    Windows are functions of one coordinate each and join nothing.
+    Masks are functions of one coordinate each and join nothing.
     """
     count = len(conv.group.parts)
     along = frozenset(range(count) if part is None else [part])
@@ -211,7 +211,7 @@ def draw_redundancy(
     Args:
         trained: spectra by layer.
         initial: of the same layers at the start of training; those that are missing are not drawn.
-        random: of random kernels under the same windows; likewise.
+        random: of random kernels under the same masks; likewise.
         columns: panels in a row.
 
     Raises:

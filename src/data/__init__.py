@@ -3,14 +3,16 @@
 from src.data.augment import Augmentation
 from src.data.datamodule import ImageDataModule
 from src.data.draw import stratified
+from src.data.io.fetch import ChecksumError, DownloadError
 from src.data.lazy import Lazy
 from src.data.sets.cifar import Cifar10, Cifar100
 from src.data.sets.digits import Digits
 from src.data.sets.galaxy10 import Galaxy10, Galaxy10Decals
 from src.data.sets.mnist import Mnist
 from src.data.sets.mnist_rot import MnistRotOfficial, mnist_rot
-from src.data.sets.own import H5, ImageFolder, Npz
+from src.data.sets.own import H5, Npz
 from src.data.sets.pcam import Pcam
+from src.data.sets.pictures import ImageFolder
 from src.data.sets.stl10 import Stl10
 from src.data.sources import Card, Pool, Pools, Source, Split, Splits, Statistics, statistics
 from src.data.warp import rotate, warp
@@ -19,9 +21,11 @@ __all__ = [
     "H5",
     "Augmentation",
     "Card",
+    "ChecksumError",
     "Cifar10",
     "Cifar100",
     "Digits",
+    "DownloadError",
     "Galaxy10",
     "Galaxy10Decals",
     "ImageDataModule",

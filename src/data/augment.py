@@ -17,7 +17,7 @@ from torch import Tensor
 
 from src.data.draw import is_number, is_range
 from src.data.tables import uniform_table
-from src.data.warp import Border, Mode, check_border, warp, window
+from src.data.warp import Border, Mode, check_border, crop, warp
 from src.groups import SO2, Dilation
 
 COLUMNS = ("angle", "scale", "flip y", "flip x", "shift y", "shift x", "hole y", "hole x")
@@ -58,6 +58,12 @@ class Augmentation:
 
     Raises:
         ValueError: if an argument is out of its range.
+
+    Example:
+        >>> augmentation = Augmentation(rotate=180, crop=4)
+        >>> parameters = augmentation.table(8, (28, 28), 0)
+        >>> augmentation(torch.zeros(8, 3, 28, 28), parameters, torch.zeros(3, 1, 1)).shape
+        torch.Size([8, 3, 28, 28])
     """
 
     rotate: float = 0
@@ -119,8 +125,8 @@ class Augmentation:
             images = warp(images if images.is_floating_point() else images.float(), matrices, self.mode, self.border)
         if shifts is not None or mirrored is not None:
             corners = mirrored.new_zeros(len(images), 2, dtype=torch.int64) if shifts is None else shifts
-            images = window(images, corners, border=self.border, mirrored=mirrored)
-        return images if holes is None else cut(images, holes, self.cutout, mean)
+            images = crop(images, corners, border=self.border, mirrored=mirrored)
+        return images if holes is None else _cut(images, holes, self.cutout, mean)
 
     def _matrices(self, turn: Tensor, magnify: Tensor) -> Tensor:
         angles = (2 * turn - 1) * self.rotate * pi / 180
@@ -128,7 +134,7 @@ class Augmentation:
         return SO2().matrix(angles) @ Dilation().matrix(low + (high - low) * magnify)
 
 
-def cut(images: Tensor, holes: Tensor, side: int, colour: Tensor) -> Tensor:
+def _cut(images: Tensor, holes: Tensor, side: int, colour: Tensor) -> Tensor:
     """Paint a square of `side` pixels about the pixel (y, x) of each hole; what of it lies outside is lost."""
     near = []
     for axis, pixels in enumerate(images.shape[-2:]):

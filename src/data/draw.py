@@ -57,17 +57,17 @@ def draw(
     if len(counts) != len(names):
         raise ValueError(
             f"`counts` must be numbers of images for {', '.join(names)}"
-            f"{f' ({and_(given)} are published apart)' if given else ''}, or for all three splits to draw from all "
+            f"{f' ({_and_(given)} are published apart)' if given else ''}, or for all three splits to draw from all "
             f"images, but got {list(counts)}."
         )
-    rows = dict(zip(names, stratified(labels, whole(counts, len(labels)), generator), strict=True))
+    rows = dict(zip(names, stratified(labels, _whole(counts, len(labels)), generator), strict=True))
     if fold is not None:
         if "val" in given:
             raise ValueError(
                 "`folds` must be null where validation images are published apart, or give three `counts`."
             )
         pool = torch.cat([rows["train"], rows["val"]]).sort().values
-        shares = whole([1 / fold.folds] * fold.folds, len(pool))
+        shares = _whole([1 / fold.folds] * fold.folds, len(pool))
         parts = [pool[part] for part in stratified(labels[pool], shares, generator)]
         rows["val"] = parts.pop(fold.fold)
         rows["train"] = torch.cat(parts).sort().values
@@ -77,7 +77,7 @@ def draw(
     return rows
 
 
-def whole(counts: Sequence[float], n: int) -> list[int]:
+def _whole(counts: Sequence[float], n: int) -> list[int]:
     """Numbers of images: whole ones as they are, fractions as shares of n that lose none to rounding.
 
     Raises:
@@ -103,6 +103,12 @@ def stratified(labels: Tensor, counts: Iterable[int], generator: torch.Generator
 
     Raises:
         ValueError: if there are fewer samples than asked for.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+        >>> train, val = stratified(labels, [6, 2], torch.Generator().manual_seed(0))
+        >>> labels[train].tolist(), labels[val].tolist()
+        ([0, 0, 0, 1, 1, 1], [0, 1])
     """
     labels, counts = strata(labels), list(counts)
     if min(counts, default=0) < 0 or sum(counts) > len(labels):
@@ -156,7 +162,7 @@ def rotations(rotate: bool | Mapping[str, bool] | None) -> dict[str, bool]:
     Raises:
         ValueError: for another key than a split's, or another value than true and false.
     """
-    given = by_split(rotate)
+    given = _by_split(rotate)
     if given is None or not all(isinstance(value, bool) for value in given.values()):
         raise ValueError(
             f"`rotate` must be true or false, or map train, val and test to true or false, but got {rotate}."
@@ -172,7 +178,7 @@ def scalings(
     Raises:
         ValueError: for another key than a split's, or anything but a range of positive numbers.
     """
-    given = by_split(scale)
+    given = _by_split(scale)
     if given is None or not all(value is None or is_range(value) for value in given.values()):
         raise ValueError(
             "`scale` must be null or [low, high] with 0 < low <= high, or map train, val and test to that, but got "
@@ -181,13 +187,13 @@ def scalings(
     return dict.fromkeys(SPLITS) | {name: None if value is None else tuple(value) for name, value in given.items()}
 
 
-def by_split(value: Any) -> dict[str, Any] | None:
+def _by_split(value: Any) -> dict[str, Any] | None:
     """One value for all splits, or a value for some; None if a key is no split."""
     given = {} if value is None else dict(value) if isinstance(value, Mapping) else dict.fromkeys(SPLITS, value)
     return given if given.keys() <= set(SPLITS) else None
 
 
-def and_(names: Iterable[str]) -> str:
+def _and_(names: Iterable[str]) -> str:
     """A list in words."""
     return " and ".join(names)
 

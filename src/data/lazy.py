@@ -11,7 +11,7 @@ from torch import Tensor
 from src.data.resample import fit
 from src.data.warp import Border
 
-Read = Callable[[Tensor], Tensor]
+_Read = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,14 @@ class Lazy:
         read: rows (m,) -> images (m, c, y, x) in uint8; it must survive pickling, which takes it to other processes.
         rows: (n,), which rows these images are.
         shape: (n, c, y, x).
+
+    Example:
+        >>> images = Lazy(lambda rows: rows[:, None, None, None].byte(), torch.arange(5), (5, 1, 1, 1))
+        >>> images[torch.tensor([3, 1])].flatten().tolist()
+        [3, 1]
     """
 
-    read: Read
+    read: _Read
     rows: Tensor
     shape: tuple[int, int, int, int]
 
@@ -42,14 +47,14 @@ class Lazy:
         """The same images on another canvas, still unread."""
         if size == self.shape[2:]:
             return self
-        return Lazy(Fitted(self.read, size, border), self.rows, (*self.shape[:2], *size))
+        return Lazy(_Fitted(self.read, size, border), self.rows, (*self.shape[:2], *size))
 
 
 @dataclass(frozen=True)
-class Fitted:
+class _Fitted:
     """Images that are brought to a size after they are read."""
 
-    read: Read
+    read: _Read
     size: tuple[int, int]
     border: Border
 

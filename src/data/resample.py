@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from src.data.warp import Border, warp, window
+from src.data.warp import Border, crop, warp
 from src.groups import SO2, Dilation
 
 
@@ -66,7 +66,7 @@ def fit(images: Tensor, size: tuple[int, int], border: Border = "zeros", chunk: 
         return images
     spare = torch.tensor([size[0] - images.shape[-2], size[1] - images.shape[-1]])
     corners = -(spare // 2).expand(min(chunk, len(images)), 2)
-    return torch.cat([window(part, corners[: len(part)], size, border) for part in images.split(chunk)])
+    return torch.cat([crop(part, corners[: len(part)], size, border) for part in images.split(chunk)])
 
 
 def _shrink(images: Tensor, size: tuple[int, int], chunk: int) -> Tensor:

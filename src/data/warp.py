@@ -19,7 +19,7 @@ Mode = Literal["bilinear", "bicubic"]
 Border = Literal["zeros", "edge", "reflect"]
 """What lies outside an image: black, its outermost pixels repeated, or the image mirrored about them."""
 
-PADDING: Mapping[Border, str] = {"zeros": "zeros", "edge": "border", "reflect": "reflection"}
+_PADDING: Mapping[Border, str] = {"zeros": "zeros", "edge": "border", "reflect": "reflection"}
 
 
 def warp(
@@ -43,6 +43,11 @@ def warp(
 
     Raises:
         ValueError: if a shape, the mode or the border does not fit.
+
+    Example:
+        >>> warp(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), torch.tensor([[[-1.0, 0.0], [0.0, 1.0]]]))
+        tensor([[[[3., 4.],
+                  [1., 2.]]]])
     """
     _check(images, matrices, mode)
     check_border(border)
@@ -57,7 +62,7 @@ def warp(
     # Two planes, because sums along rows are fast, and rows of pairs are not; bicubic sampling is slow on planes.
     grid = (down[:, :, :, None] + right[:, :, None]).movedim(1, -1)
     grid = grid.contiguous() if mode == "bicubic" else grid
-    return functional.grid_sample(images, grid, mode=mode, padding_mode=PADDING[border], align_corners=True)
+    return functional.grid_sample(images, grid, mode=mode, padding_mode=_PADDING[border], align_corners=True)
 
 
 def rotate(images: Tensor, angles: Tensor, mode: Mode = "bilinear", border: Border = "zeros") -> Tensor:
@@ -70,25 +75,30 @@ def rotate(images: Tensor, angles: Tensor, mode: Mode = "bilinear", border: Bord
 
     Returns:
         (n, c, y, x).
+
+    Example:
+        >>> rotate(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), torch.tensor([torch.pi / 2]))
+        tensor([[[[2., 4.],
+                  [1., 3.]]]])
     """
     return warp(images, SO2().matrix(angles.double()[:, None]), mode, border)
 
 
-def window(
+def crop(
     images: Tensor,
     corners: Tensor,
     size: Sequence[int] | None = None,
     border: Border = "zeros",
     mirrored: Tensor | None = None,
 ) -> Tensor:
-    """Cut a window out of every image, which may stand over the rim: result[y, x] = image[corner + (y, x)].
+    """Crop every image, beyond its rim if need be: result[y, x] = image[corner + (y, x)].
 
     Args:
         images: (n, c, y, x), any dtype.
-        corners: (n, 2), integers, negative where the window begins outside.
-        size: (y, x) of the windows; None is the size of the images.
+        corners: (n, 2), integers, negative where the crop begins outside.
+        size: (y, x) of the crops; None is the size of the images.
         border: what lies outside an image.
-        mirrored: (n, 2) of bool, which axes (y, x) of the windows are reversed; None is neither.
+        mirrored: (n, 2) of bool, which axes (y, x) of the crops are reversed; None is neither.
 
     Returns:
         (n, c, *size), the same dtype.

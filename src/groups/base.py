@@ -16,6 +16,7 @@ from math import pi
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -23,6 +24,10 @@ class Axis(NamedTuple):
     """One coordinate that a kernel depends on: its topology, and how many lattice sites resolve it.
 
     A `circle` of n sites closes on itself; a `plane`, `interval` or `points` axis has sites from -1 to 1 inclusive.
+
+    Example:
+        >>> Axis("circle", 8).columns
+        2
     """
 
     kind: Literal["plane", "circle", "interval", "points"]
@@ -35,7 +40,14 @@ class Axis(NamedTuple):
 
 
 class Group(ABC):
-    """A matrix group H acting on the plane; subclasses give the abstract methods, everything else is derived."""
+    """A matrix group H acting on the plane; subclasses give the abstract methods, everything else is derived.
+
+    Example:
+        >>> from src.groups import SO2
+        >>> group: Group = SO2()
+        >>> group.act(group.grid(4)[1], torch.tensor([1.0, 0.0])).round()
+        tensor([0., 1.], dtype=torch.float64)
+    """
 
     dim: int
     """Coordinates of an element."""
@@ -45,19 +57,19 @@ class Group(ABC):
     """Largest dilation: kernels are sampled on [-extent, extent]^2, so that the largest one fills its window."""
 
     @abstractmethod
-    def product(self, a: Tensor, b: Tensor) -> Tensor:
+    def product(self, a: Float[Tensor, "*#batch dim"], b: Float[Tensor, "*#batch dim"]) -> Float[Tensor, "*batch dim"]:
         """The law: (..., dim), (..., dim) -> (..., dim), broadcasting."""
 
     @abstractmethod
-    def inverse(self, a: Tensor) -> Tensor:
+    def inverse(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """(..., dim) -> (..., dim)."""
 
     @abstractmethod
-    def matrix(self, a: Tensor) -> Tensor:
+    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch 2 2"]:
         """The homomorphism into GL(2): (..., dim) -> (..., 2, 2)."""
 
     @abstractmethod
-    def chart(self, a: Tensor) -> Tensor:
+    def chart(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch columns"]:
         """Continuous coordinates for kernels: (..., dim) -> (..., sum of columns), one `Axis` after the other."""
 
     @abstractmethod
@@ -65,14 +77,14 @@ class Group(ABC):
         """Topology of the chart, with the lattice sites that relative coordinates of `grid(*sizes)` fall on."""
 
     @abstractmethod
-    def grid(self, *sizes: int) -> Tensor:
+    def grid(self, *sizes: int) -> Float[Tensor, "n dim"]:
         """Deterministic sampling: (prod(sizes), dim), float64."""
 
     @abstractmethod
-    def random(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def random(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n dim"]:
         """n elements drawn uniformly from the sampled range: (n, dim), float64."""
 
-    def sample(self, sizes: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, sizes: Sequence[int], generator: torch.Generator | None = None) -> Float[Tensor, "n dim"]:
         """A random coset of the grid, (prod(sizes), dim).
 
         The grid is translated from the right: for a grid that is a subgroup, the coset is then mapped to itself by
@@ -86,11 +98,11 @@ class Group(ABC):
         return (self,)
 
     @property
-    def identity(self) -> Tensor:
+    def identity(self) -> Float[Tensor, "1 dim"]:
         """(1, dim), the same tensor each time, by which what was computed from it can be recognised."""
-        return identity_of(self)
+        return _identity_of(self)
 
-    def split(self, a: Tensor) -> tuple[Tensor, ...]:
+    def split(self, a: Float[Tensor, "*batch dim"]) -> tuple[Float[Tensor, "*batch _"], ...]:
         """The coordinates of each part: (..., dim) -> one (..., part.dim) per part."""
         return a.split([part.dim for part in self.parts], -1)
 
@@ -99,25 +111,25 @@ class Group(ABC):
         rest = iter(sizes)
         return [(part, tuple(next(rest) for _ in part.counts)) for part in self.parts]
 
-    def factor_grid(self, elements: Tensor) -> tuple[Tensor, ...] | None:
+    def factor_grid(self, elements: Float[Tensor, "n dim"]) -> tuple[Float[Tensor, "_ _"], ...] | None:
         """The parts' elements if `elements` is their product as in `grid`, last varying fastest; else none."""
         return (elements,)
 
-    def act(self, a: Tensor, u: Tensor) -> Tensor:
+    def act(self, a: Float[Tensor, "*#batch dim"], u: Float[Tensor, "*#batch 2"]) -> Float[Tensor, "*batch 2"]:
         """Move plane vectors: (..., dim), (..., 2) -> (..., 2), broadcasting."""
         matrix = self.matrix(a)
         dtype = torch.promote_types(matrix.dtype, u.dtype)
         return torch.einsum("...ij,...j->...i", matrix.to(dtype), u.to(dtype))
 
-    def det(self, a: Tensor) -> Tensor:
+    def det(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch"]:
         """By how much an element scales areas, |det|: (..., dim) -> (...)."""
         return torch.linalg.det(self.matrix(a)).abs()
 
-    def relative(self, a: Tensor, b: Tensor) -> Tensor:
+    def relative(self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> Float[Tensor, "a b dim"]:
         """h_a^-1 h_b for all pairs: (a, dim), (b, dim) -> (a, b, dim)."""
         return self.product(self.inverse(a)[:, None], b[None])
 
-    def lattice_exact(self, a: Tensor) -> Tensor:
+    def lattice_exact(self, a: Float[Tensor, "*batch dim"]) -> Bool[Tensor, "*batch"]:
         """Which elements map a pixel lattice to itself (quarter turns and flips): (..., dim) -> (...) of bool."""
         matrix = self.matrix(a)
         return ((matrix - matrix.round()).abs() < 1e-9).all(-1).all(-1) & (
@@ -142,18 +154,18 @@ class Group(ABC):
 
 @cache
 @torch.inference_mode(False)
-def identity_of(group: Group) -> Tensor:
+def _identity_of(group: Group) -> Tensor:
     """(1, dim)."""
     element = group.grid(*(1 for _ in group.counts))
     return group.product(element, group.inverse(element))
 
 
-def wrap(angle: Tensor) -> Tensor:
+def wrap(angle: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """Angles in (-pi, pi]."""
     return pi - torch.remainder(pi - angle, 2 * pi)
 
 
-def rotation(angle: Tensor) -> Tensor:
+def rotation(angle: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 2 2"]:
     """(...) -> (..., 2, 2), turning the y axis towards the x axis: pi/2 is `torch.rot90(image, 1, (-2, -1))`."""
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import log
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from src.groups.base import Axis, Group
@@ -23,6 +24,10 @@ class Dilation(Group):
 
     Raises:
         ValueError: if max_scale is not above 1.
+
+    Example:
+        >>> Dilation(4.0).grid(3).exp().flatten()
+        tensor([1., 2., 4.], dtype=torch.float64)
     """
 
     max_scale: float = 1.74
@@ -37,28 +42,28 @@ class Dilation(Group):
     def extent(self) -> float:
         return self.max_scale
 
-    def product(self, a: Tensor, b: Tensor) -> Tensor:
+    def product(self, a: Float[Tensor, "*#batch dim"], b: Float[Tensor, "*#batch dim"]) -> Float[Tensor, "*batch dim"]:
         return a + b
 
-    def inverse(self, a: Tensor) -> Tensor:
+    def inverse(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         return -a
 
-    def matrix(self, a: Tensor) -> Tensor:
+    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch 2 2"]:
         return a.exp()[..., None] * torch.eye(2, dtype=a.dtype, device=a.device)
 
-    def chart(self, a: Tensor) -> Tensor:
+    def chart(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch columns"]:
         return a / log(self.max_scale)
 
     def axes(self, scales: int) -> tuple[Axis, ...]:
         return (Axis("interval", 2 * scales - 1),)
 
-    def grid(self, scales: int) -> Tensor:
+    def grid(self, scales: int) -> Float[Tensor, "n dim"]:
         return torch.linspace(0, log(self.max_scale), scales, dtype=torch.float64)[:, None]
 
-    def random(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def random(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n dim"]:
         return log(self.max_scale) * torch.rand(n, 1, dtype=torch.float64, generator=generator)
 
-    def sample(self, sizes: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, sizes: Sequence[int], generator: torch.Generator | None = None) -> Float[Tensor, "n dim"]:
         """Equally spaced scales in [1, max_scale) with one random offset, (n, 1).
 
         `grid` holds both ends of the range, so no translate of it stays inside; this one is spaced by

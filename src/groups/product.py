@@ -8,6 +8,7 @@ from functools import reduce
 from math import prod
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from src.groups.base import Axis, Group
@@ -24,6 +25,11 @@ class Product(Group):
 
     Raises:
         ValueError: if two parts do not commute, such as rotations and reflections (that group is O2).
+
+    Example:
+        >>> from src.groups import SO2, Dilation
+        >>> Product(SO2(), Dilation(2.0)).grid(8, 3).shape
+        torch.Size([24, 2])
     """
 
     factors: tuple[Group, ...]
@@ -58,45 +64,45 @@ class Product(Group):
     def extent(self) -> float:
         return prod(part.extent for part in self.parts)
 
-    def product(self, a: Tensor, b: Tensor) -> Tensor:
+    def product(self, a: Float[Tensor, "*#batch dim"], b: Float[Tensor, "*#batch dim"]) -> Float[Tensor, "*batch dim"]:
         pairs = zip(self.parts, *map(self.split, torch.broadcast_tensors(a, b)), strict=True)
         return torch.cat([part.product(left, right) for part, left, right in pairs], -1)
 
-    def inverse(self, a: Tensor) -> Tensor:
+    def inverse(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         return torch.cat([part.inverse(x) for part, x in self._coordinates(a)], -1)
 
-    def matrix(self, a: Tensor) -> Tensor:
+    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch 2 2"]:
         return reduce(torch.matmul, [part.matrix(x) for part, x in self._coordinates(a)])
 
-    def chart(self, a: Tensor) -> Tensor:
+    def chart(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch columns"]:
         return torch.cat([part.chart(x) for part, x in self._coordinates(a)], -1)
 
     def axes(self, *sizes: int) -> tuple[Axis, ...]:
         return sum((part.axes(*own) for part, own in self.part_sizes(sizes)), ())
 
-    def grid(self, *sizes: int) -> Tensor:
-        return cartesian([part.grid(*own) for part, own in self.part_sizes(sizes)])
+    def grid(self, *sizes: int) -> Float[Tensor, "n dim"]:
+        return _cartesian([part.grid(*own) for part, own in self.part_sizes(sizes)])
 
-    def random(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def random(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n dim"]:
         return torch.cat([part.random(n, generator) for part in self.parts], -1)
 
-    def sample(self, sizes: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        return cartesian([part.sample(own, generator) for part, own in self.part_sizes(self.sizes(sizes))])
+    def sample(self, sizes: Sequence[int], generator: torch.Generator | None = None) -> Float[Tensor, "n dim"]:
+        return _cartesian([part.sample(own, generator) for part, own in self.part_sizes(self.sizes(sizes))])
 
-    def factor_grid(self, elements: Tensor) -> tuple[Tensor, ...] | None:
+    def factor_grid(self, elements: Float[Tensor, "n dim"]) -> tuple[Float[Tensor, "_ _"], ...] | None:
         rest, sets = elements, []
         for part, own in zip(self.parts, self.split(elements), strict=True):
             repeats = int((own[: len(rest)] == own[0]).all(-1).long().cumprod(0).sum())
             sets.append(own[: len(rest) : repeats])
             rest = rest[:repeats] if part is not self.parts[-1] else rest
-        combined = cartesian(sets)
+        combined = _cartesian(sets)
         return tuple(sets) if combined.shape == elements.shape and bool((combined == elements).all()) else None
 
     def _coordinates(self, a: Tensor) -> Iterable[tuple[Group, Tensor]]:
         return zip(self.parts, self.split(a), strict=True)
 
 
-def cartesian(sets: Sequence[Tensor]) -> Tensor:
+def _cartesian(sets: Sequence[Tensor]) -> Tensor:
     """Every combination of one element from each set, the last varying fastest: [(n_j, d_j)] -> (prod n_j, sum d_j)."""
     index = torch.meshgrid(*(torch.arange(len(elements)) for elements in sets), indexing="ij")
     return torch.cat([elements[i.flatten()] for elements, i in zip(sets, index, strict=True)], -1)

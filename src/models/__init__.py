@@ -1,4 +1,9 @@
-"""Fields, kernels, the one convolution, and the nets made of it."""
+"""Fields, kernels, the one convolution, and the nets made of it.
+
+Example:
+    >>> IMPLEMENTATIONS["separable"]
+    'oi h, o x'
+"""
 
 from src.models.factorisation import IMPLEMENTATIONS, Factorisation
 from src.models.field import Field, Pointwise

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
@@ -15,10 +16,10 @@ from src.models.field import Field, Pointwise
 from src.models.gconv import GConv
 from src.require import require_choice
 
-ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU}
+_ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU}
 
 
-class BatchNorm1d(nn.BatchNorm1d):
+class _BatchNorm1d(nn.BatchNorm1d):
     """PyTorch's, which can take its statistics over the samples of all processes that share a batch.
 
     Unlike `torch.nn.SyncBatchNorm` it does so on CPUs as well.
@@ -27,7 +28,7 @@ class BatchNorm1d(nn.BatchNorm1d):
     shared = False
     """Whether statistics are those of all processes together."""
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
         """(n, c) -> (n, c)."""
         if not (self.shared and self.training and dist.is_initialized()):
             return super().forward(features)
@@ -45,7 +46,7 @@ class BatchNorm1d(nn.BatchNorm1d):
 def share_statistics(net: nn.Module) -> None:
     """Let every batch norm of a net take its statistics over all processes."""
     for module in net.modules():
-        if isinstance(module, BatchNorm1d):
+        if isinstance(module, _BatchNorm1d):
             module.shared = True
 
 
@@ -54,7 +55,7 @@ class BatchNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = BatchNorm1d(channels)
+        self.norm = _BatchNorm1d(channels)
 
     def forward(self, field: Field) -> Field:
         pixels = field.pixels()
@@ -62,14 +63,14 @@ class BatchNorm(nn.Module):
 
 
 # Statistics over all elements and pixels are the same for a turned or scaled field, so every norm is equivariant.
-NORMS: dict[str, Callable[[int], nn.Module]] = {
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": BatchNorm,
     "instance": lambda channels: Pointwise(nn.InstanceNorm3d(channels, affine=True)),
     "layer": lambda channels: Pointwise(nn.GroupNorm(1, channels)),
     "none": lambda _: nn.Identity(),
 }
-HEAD_NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": BatchNorm1d,
+_HEAD_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": _BatchNorm1d,
     "instance": nn.LayerNorm,
     "layer": nn.LayerNorm,
     "none": lambda _: nn.Identity(),
@@ -96,26 +97,26 @@ class Layers:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        require_choice("normalisation", self.normalisation, tuple(NORMS))
-        require_choice("activation", self.activation, tuple(ACTIVATIONS))
-        require_probability("dropout", self.dropout)
+        require_choice("normalisation", self.normalisation, tuple(_NORMS))
+        require_choice("activation", self.activation, tuple(_ACTIVATIONS))
+        _require_probability("dropout", self.dropout)
 
     def norm(self, channels: int) -> nn.Module:
         """Of a field."""
-        return NORMS[self.normalisation](channels)
+        return _NORMS[self.normalisation](channels)
 
     def head_norm(self, features: int) -> nn.Module:
         """Of invariants (n, features); per sample where fields are normalised per sample."""
-        return HEAD_NORMS[self.normalisation](features)
+        return _HEAD_NORMS[self.normalisation](features)
 
     def activate(self) -> nn.Module:
         """Activation, then dropout if any."""
-        activation = Pointwise(ACTIVATIONS[self.activation]())
+        activation = Pointwise(_ACTIVATIONS[self.activation]())
         return nn.Sequential(activation, Pointwise(nn.Dropout(self.dropout))) if self.dropout else activation
 
 
 class SpatialPool(nn.Module):
-    """Halve the image: windows of 2 x 2 for even sizes, or of 3 x 3 with a border for odd ones.
+    """Halve the image: over 2 x 2 pixels for even sizes, or over 3 x 3 with a border for odd ones.
 
     Args:
         kind: `max` or `mean`.
@@ -139,10 +140,10 @@ class SpatialPool(nn.Module):
             raise ValueError(
                 f"`pooling` needs 2 x 2 pixels or more, but got {tuple(field.values.shape[-2:])}; pool less."
             )
-        window = {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
+        geometry = {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
         if self.kind == "max":
-            return field.with_planes(F.max_pool2d(field.planes(), **window))
-        return field.with_planes(F.avg_pool2d(field.planes(), **window, count_include_pad=False))
+            return field.with_planes(F.max_pool2d(field.planes(), **geometry))
+        return field.with_planes(F.avg_pool2d(field.planes(), **geometry, count_include_pad=False))
 
 
 class ResidualBlock(nn.Module):
@@ -199,7 +200,7 @@ class Head(nn.Sequential):
     def __init__(
         self, channels: int, classes: int, norm: Callable[[int], nn.Module], hidden: int = 256, dropout: float = 0.3
     ) -> None:
-        require_probability("dropout", dropout)
+        _require_probability("dropout", dropout)
         first = nn.Linear(channels, hidden, bias=False)
         super().__init__(first, norm(hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes))
 
@@ -219,12 +220,12 @@ class Invariants(nn.Module):
     def extra_repr(self) -> str:
         return self.kind
 
-    def forward(self, field: Field) -> Tensor:
+    def forward(self, field: Field) -> Float[Tensor, "n c"]:
         pool = torch.amax if self.kind == "max" else torch.mean
         return pool(field.pixels().flatten(1, -2), 1)
 
 
-def require_probability(name: str, value: float) -> None:
+def _require_probability(name: str, value: float) -> None:
     """Raises ValueError unless 0 <= value < 1."""
     if not isinstance(value, int | float) or not 0 <= value < 1:
         raise ValueError(f"`{name}` must be a probability in [0, 1), but got {value!r}.")

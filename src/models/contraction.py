@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from src.groups import Group
@@ -20,19 +21,19 @@ from src.models.factorisation import Stage, merge
 
 # Multiply-adds of a sum over group elements or pixels alone (no matrix product over channels) take about ten times as
 # long as those of one that runs over input channels too: measured, forward and backward, on two CPU cores.
-SLOW_SUM = 10
+_SLOW_SUM = 10
 # From how many (b, i) on it pays to halve a matrix product: below, the passes over the field cost as much. Measured
 # forward and backward on two CPU cores: 13.6 to 12.5 ms for 256, 44.5 to 34.2 ms for 512, 100 to 74 ms for 768.
-HALVE_FROM = 256
+_HALVE_FROM = 256
 
 
 class Step(NamedTuple):
     """One stage on given elements."""
 
     stage: Stage
-    a: Tensor
+    a: Float[Tensor, "a dim"]
     """The output elements that its weight depends on, (a, dim)."""
-    b: Tensor
+    b: Float[Tensor, "b dim"]
     """The input elements that its weight depends on, (b, dim)."""
     axes: tuple[int, ...] = ()
     """If it sums over one part of the group only: how many elements of each part its input has."""
@@ -45,7 +46,9 @@ class Step(NamedTuple):
         return len(self.a) * (2 if self.halved else 1)
 
 
-def plan(stages: Sequence[Stage], group: Group, a: Tensor, b: Tensor) -> list[Step] | None:
+def plan(
+    stages: Sequence[Stage], group: Group, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]
+) -> list[Step] | None:
     """The stages as steps on output elements a (a, dim) and input elements b (b, dim).
 
     Returns:
@@ -61,7 +64,7 @@ def plan(stages: Sequence[Stage], group: Group, a: Tensor, b: Tensor) -> list[St
     for stage in stages:
         if len(stage.parts) == 1:
             (part,) = stage.parts
-            steps.append(Step(stage, varying(a, outputs, part), varying(b, inputs, part), tuple(axes)))
+            steps.append(Step(stage, _varying(a, outputs, part), _varying(b, inputs, part), tuple(axes)))
             axes[part] = outputs[part]
         else:
             steps.append(Step(stage, a, b))
@@ -75,7 +78,7 @@ def halve(step: Step, group: Group, in_channels: int) -> Step:
     even number of rotations. The matrix then acts as S + T on the sum of both halves of a field, and as S - T on their
     difference: half of the work, and half of the kernel to assemble.
     """
-    if not (step.stage.input and step.stage.parts) or step.stage.space or len(step.b) * in_channels < HALVE_FROM:
+    if not (step.stage.input and step.stage.parts) or step.stage.space or len(step.b) * in_channels < _HALVE_FROM:
         return step
     m, n = len(step.a) // 2, len(step.b) // 2
     if 2 * m != len(step.a) or 2 * n != len(step.b):
@@ -87,30 +90,32 @@ def halve(step: Step, group: Group, in_channels: int) -> Step:
     return step._replace(a=step.a[:m], halved=True) if alike else step
 
 
-def varying(elements: Tensor, sizes: Sequence[int], part: int) -> Tensor:
+def _varying(elements: Tensor, sizes: Sequence[int], part: int) -> Tensor:
     """The elements of a product grid (prod(sizes), dim) in which one part varies: (sizes[part], dim)."""
     return elements[: prod(sizes[part:]) : prod(sizes[part + 1 :])]
 
 
 def cost(steps: Sequence[Step], out_channels: int, in_channels: int, inputs: int, k: int) -> float:
-    """Multiply-adds per pixel, those of slow sums counted `SLOW_SUM` times."""
+    """Multiply-adds per pixel, those of slow sums counted `_SLOW_SUM` times."""
     total, elements = 0.0, inputs
     for step in steps:
         summed = len(step.b) if step.stage.parts else 1
         elements = elements // summed * step.outputs if step.stage.parts else elements
-        channels = in_channels if step.stage.input else SLOW_SUM
+        channels = in_channels if step.stage.input else _SLOW_SUM
         work = out_channels * elements * summed * channels * (k * k if step.stage.space else 1)
         total += work / 2 if step.halved else work
     return total
 
 
-def whole(stages: Sequence[Stage], a: Tensor, b: Tensor) -> list[Step]:
+def whole(stages: Sequence[Stage], a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> list[Step]:
     """All sums at once: the dense path."""
     stage = reduce(merge, stages)._replace(input=True, space=True, parts=frozenset({0}))
     return [Step(stage, a, b)]
 
 
-def arrange(step: Step, weight: Tensor, out_channels: int, in_channels: int, k: int) -> Tensor:
+def arrange(
+    step: Step, weight: Float[Tensor, "#a #b #y #x #o #i"], out_channels: int, in_channels: int, k: int
+) -> Float[Tensor, ...]:
     """A weight (a, b, y, x, o, i) as its step wants it."""
     stage = step.stage
     if not stage.space:
@@ -125,21 +130,21 @@ def arrange(step: Step, weight: Tensor, out_channels: int, in_channels: int, k: 
     return torch.einsum(order, weight).flatten(2, 3).flatten(0, 1)
 
 
-def mix(pixels: Tensor, weight: Tensor, step: Step) -> Tensor:
+def mix(pixels: Float[Tensor, "n y x b i"], weight: Float[Tensor, ...], step: Step) -> Float[Tensor, "n y x a o"]:
     """Sum over channels and group elements: (n, y, x, b, i) -> (n, y, x, a, o)."""
     if step.axes:
         (part,) = step.stage.parts
         split = pixels.unflatten(-2, step.axes).movedim(3 + part, -2)
         matrix = weight if step.stage.input else torch.diag_embed(weight)
-        mixed = mix_halves(split, matrix) if step.halved else mix_matrix(split, matrix)
+        mixed = _mix_halves(split, matrix) if step.halved else _mix_matrix(split, matrix)
         return mixed.movedim(-2, 3 + part).flatten(3, -2)
     if step.stage.input and step.stage.parts:
-        return mix_halves(pixels, weight) if step.halved else mix_matrix(pixels, weight)
+        return _mix_halves(pixels, weight) if step.halved else _mix_matrix(pixels, weight)
     # Here einsum is the fastest there is, channels being few.
     return torch.einsum("nyxbi,oi->nyxbo" if step.stage.input else "nyxbo,abo->nyxao", pixels, weight)
 
 
-def mix_matrix(pixels: Tensor, weight: Tensor) -> Tensor:
+def _mix_matrix(pixels: Tensor, weight: Tensor) -> Tensor:
     """Sum over (b, i) by one matrix product: (n, y, x, ..., b, i), (a, b, o, i) -> (n, y, x, ..., a, o).
 
     Written as a 1x1 convolution on channels-last planes, which takes half the time of a linear layer on a CPU.
@@ -150,16 +155,18 @@ def mix_matrix(pixels: Tensor, weight: Tensor) -> Tensor:
     return mixed.unflatten(2, pixels.shape[2:-2]).unflatten(-1, (len(weight), -1))
 
 
-def mix_halves(pixels: Tensor, weight: Tensor) -> Tensor:
-    """As `mix_matrix`, from the first half of the output elements' weights: see `halve`."""
+def _mix_halves(pixels: Tensor, weight: Tensor) -> Tensor:
+    """As `_mix_matrix`, from the first half of the output elements' weights: see `halve`."""
     first, second = pixels.unflatten(-2, (2, -1)).unbind(-3)
     same, turned = weight.unflatten(1, (2, -1)).unbind(1)
-    even = mix_matrix(first + second, (same + turned) / 2)
-    odd = mix_matrix(first - second, (same - turned) / 2)
+    even = _mix_matrix(first + second, (same + turned) / 2)
+    odd = _mix_matrix(first - second, (same - turned) / 2)
     return torch.cat([even + odd, even - odd], -2)
 
 
-def convolve(pixels: Tensor, weight: Tensor, step: Step, stride: int, padding: int) -> Tensor:
+def convolve(
+    pixels: Float[Tensor, "n y x b i"], weight: Float[Tensor, "_ _ k k"], step: Step, stride: int, padding: int
+) -> Float[Tensor, "n _ _ a o"]:
     """Sum over space, and over what else the stage sums: (n, y, x, b, i) -> (n, y', x', a, o)."""
     outputs, by_channel = len(step.a), step.stage.parts and not step.stage.input
     channels = pixels.mT.flatten(-2) if by_channel else pixels.flatten(-2)

@@ -1,7 +1,7 @@
 """Which layers keep quarter turns and flips exact on a pixel grid.
 
-A layer with kernel k, padding p and stride s on n pixels starts its windows at one border and steps by s; a turned or
-flipped image is sampled at the turned places iff the last window ends at the other border, (n + 2 p - k) mod s = 0.
+A layer with kernel k, padding p and stride s on n pixels places its window at one border and steps by s; a turned or
+flipped image is sampled at the turned places iff the last step ends at the other border, (n + 2 p - k) mod s = 0.
 One pixel more or less makes an exactly equivariant net an approximate one: "Using and Abusing Equivariance"
 (Edixhoven, Lengyel, van Gemert, 2023), https://arxiv.org/abs/2308.11316.
 """
@@ -19,7 +19,7 @@ from src.models.gconv import GConv
 from src.require import require_choice
 
 
-class Window(NamedTuple):
+class _Geometry(NamedTuple):
     """The geometry of one layer."""
 
     name: str
@@ -28,7 +28,7 @@ class Window(NamedTuple):
     padding: int
 
     def left_over(self, n: int) -> int:
-        """Pixels that no window reaches."""
+        """Pixels that the kernel does not reach."""
         return (n + 2 * self.padding - self.kernel_size) % self.stride
 
     def outputs(self, n: int) -> int:
@@ -36,21 +36,21 @@ class Window(NamedTuple):
         return (n + 2 * self.padding - self.kernel_size) // self.stride + 1
 
 
-def windows(net: nn.Module) -> Iterator[Window]:
+def geometries(net: nn.Module) -> Iterator[_Geometry]:
     """The layers along the main path, in order; skips have the stride of what they skip and agree with it."""
     for name, module in net.named_modules():
         if isinstance(module, GConv | SpatialPool) and not name.endswith("skip"):
-            yield Window(name, module.kernel_size, module.stride, module.padding)
+            yield _Geometry(name, module.kernel_size, module.stride, module.padding)
 
 
-def inexact(net: nn.Module, size: tuple[int, int]) -> list[tuple[Window, int]]:
+def _inexact(net: nn.Module, size: tuple[int, int]) -> list[tuple[_Geometry, int]]:
     """The layers that are not exact on images of `size` (y, x), with the pixels that each gets."""
     found = []
     for n in dict.fromkeys(size):
-        for window in windows(net):
-            if window.left_over(n):
-                found.append((window, n))
-            n = window.outputs(n)
+        for layer in geometries(net):
+            if layer.left_over(n):
+                found.append((layer, n))
+            n = layer.outputs(n)
     return found
 
 
@@ -66,14 +66,14 @@ def check_exact(net: nn.Module, size: tuple[int, int], policy: str) -> None:
         ValueError: if a layer is not exact, and exactness is required.
     """
     require_choice("exact", policy, ("require", "warn", "off"))
-    found = inexact(net, size) if policy != "off" and has_exact_elements(net) else []
+    found = _inexact(net, size) if policy != "off" and _has_exact_elements(net) else []
     if not found:
         return
-    window, n = found[0]
+    layer, n = found[0]
     message = (
-        f"`{window.name}` (kernel {window.kernel_size}, stride {window.stride}, padding {window.padding}) leaves "
-        f"{window.left_over(n)} of {n} pixels over, so quarter turns and flips are not exact for images of "
-        f"{size[0]} x {size[1]}. Sizes that work: {' and '.join(map(str, nearest_sizes(net, max(size))))}; or change "
+        f"`{layer.name}` (kernel {layer.kernel_size}, stride {layer.stride}, padding {layer.padding}) leaves "
+        f"{layer.left_over(n)} of {n} pixels over, so quarter turns and flips are not exact for images of "
+        f"{size[0]} x {size[1]}. Sizes that work: {' and '.join(map(str, _nearest_sizes(net, max(size))))}; or change "
         "conv.stride, net.pooling or net.pool_size (3 suits odd sizes), or accept it with net.exact=off."
     )
     if policy == "require":
@@ -81,13 +81,13 @@ def check_exact(net: nn.Module, size: tuple[int, int], policy: str) -> None:
     warnings.warn(message, stacklevel=3)
 
 
-def nearest_sizes(net: nn.Module, n: int, how_many: int = 2) -> list[int]:
+def _nearest_sizes(net: nn.Module, n: int, how_many: int = 2) -> list[int]:
     """The square sizes nearest to n at which every strided layer is exact."""
     candidates = sorted(range(max(4, n // 2), 2 * n + 8), key=lambda m: (abs(m - n), m))
-    return sorted([m for m in candidates if not inexact(net, (m, m))][:how_many])
+    return sorted([m for m in candidates if not _inexact(net, (m, m))][:how_many])
 
 
-def has_exact_elements(net: nn.Module) -> bool:
+def _has_exact_elements(net: nn.Module) -> bool:
     """Whether any group in the net turns or flips the pixel grid onto itself."""
     convs = [module for module in net.modules() if isinstance(module, GConv)]
     return any(int(conv.group.lattice_exact(conv.kernel.grid).sum()) > 1 for conv in convs)

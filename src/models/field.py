@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Group
@@ -18,39 +19,50 @@ class Field(NamedTuple):
 
     In memory channels are fastest, (n, y, x, b, c): folding (b, c) into the channels of a convolution is then free,
     and so are norms and mixing over (pixels, channels). `pixels` and `from_pixels` go between the two orders.
+
+    Example:
+        >>> from src.groups import SO2
+        >>> Field.of_images(torch.zeros(2, 3, 28, 28), SO2()).values.shape
+        torch.Size([2, 3, 1, 28, 28])
     """
 
-    values: Tensor
+    values: Float[Tensor, "n c b y x"]
     """(n, c, b, y, x)"""
-    elements: Tensor
+    elements: Float[Tensor, "b dim"]
     """(b, dim)"""
 
     @classmethod
-    def of_images(cls, images: Tensor, group: Group) -> Field:
+    def of_images(cls, images: Float[Tensor, "n c y x"], group: Group) -> Field:
         """Images (n, c, y, x) are fields on the one element {e}."""
         return cls(images[:, :, None], group.identity)
 
     @classmethod
-    def from_pixels(cls, pixels: Tensor, elements: Tensor) -> Field:
+    def from_pixels(cls, pixels: Float[Tensor, "n y x b c"], elements: Float[Tensor, "b dim"]) -> Field:
         """(n, y, x, b, c) to a field, without a copy."""
         return cls(torch.einsum("nyxbc->ncbyx", pixels), elements)
 
-    def pixels(self) -> Tensor:
+    def pixels(self) -> Float[Tensor, "n y x b c"]:
         """(n, y, x, b, c), contiguous; without a copy if the values lie in memory as they should."""
         return torch.einsum("ncbyx->nyxbc", self.values).contiguous()
 
-    def planes(self) -> Tensor:
+    def planes(self) -> Float[Tensor, "n bc y x"]:
         """(n, b c, y, x), a batch of images in channels-last memory."""
         return torch.einsum("nyxk->nkyx", self.pixels().flatten(-2))
 
-    def with_planes(self, planes: Tensor) -> Field:
+    def with_planes(self, planes: Float[Tensor, "n bc y x"]) -> Field:
         """The field whose `planes` are (n, b c, y, x), on the same elements."""
         pixels = torch.einsum("nkyx->nyxk", planes).unflatten(-1, (len(self.elements), -1))
         return Field.from_pixels(pixels, self.elements)
 
 
 class Pointwise(nn.Module):
-    """Apply a module that keeps the group axis to the values of a field, such as an activation or dropout."""
+    """Apply a module that keeps the group axis to the values of a field, such as an activation or dropout.
+
+    Example:
+        >>> from src.groups import SO2
+        >>> Pointwise(nn.ReLU())(Field.of_images(-torch.ones(2, 3, 28, 28), SO2())).values.unique()
+        tensor([0.])
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis, Group
@@ -21,7 +22,7 @@ from src.models.kernels import Siren
 from src.require import require_choice, require_positive
 
 
-class SeededGenerator(nn.Module):
+class _SeededGenerator(nn.Module):
     """A generator of its own for a layer's random elements, whose state is part of the layer's.
 
     It is seeded from the global one when the layer is made. So a run that goes on from a checkpoint draws what it would
@@ -56,7 +57,7 @@ class GConv(nn.Module):
         elements: how many elements, one number for each of `group.counts`.
         implementation: a name or formula of `Factorisation`.
         kernel: makes a kernel net from (axes, channels).
-        mask: makes a window from (axes), or none.
+        mask: makes a mask from (axes), or none.
         stride: of the output pixels.
         padding: zeros on each side; none keeps the image size and needs an odd kernel.
         bias: add a trained bias per output channel.
@@ -100,7 +101,7 @@ class GConv(nn.Module):
         factorisation.check(group)
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
         self.group, self.stride, self.sampling, self._path = group, stride, sampling, path
-        self.padding = same_padding(kernel_size) if padding is None else padding
+        self.padding = _same_padding(kernel_size) if padding is None else padding
         self.stages = factorisation.stages(len(group.parts))
         if path == "sequential" and len(self.stages) == 1:
             raise ValueError(
@@ -109,7 +110,7 @@ class GConv(nn.Module):
             )
         self.kernel = GroupKernel(in_channels, out_channels, kernel_size, group, elements, factorisation, kernel, mask)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.draws = SeededGenerator() if sampling == "random" else None
+        self.draws = _SeededGenerator() if sampling == "random" else None
         self.forget()
 
     def forget(self) -> None:
@@ -144,7 +145,7 @@ class GConv(nn.Module):
     def elements(self, elements: Sequence[int]) -> None:
         self.kernel.elements = elements
 
-    def output_elements(self, field: Field) -> Tensor:
+    def output_elements(self, field: Field) -> Float[Tensor, "a dim"]:
         """Where the output is sampled by default, (a, dim).
 
         A new random coset in training with `sampling="random"`; else the field's own elements if they are as many as
@@ -154,7 +155,7 @@ class GConv(nn.Module):
             return self.group.sample(self.elements, self.draws.generator)
         return field.elements if len(field.elements) == len(self.kernel.grid) else self.kernel.grid
 
-    def forward(self, field: Field, elements: Tensor | None = None) -> Field:
+    def forward(self, field: Field, elements: Float[Tensor, "a dim"] | None = None) -> Field:
         """Convolve (n, i, b, y, x) to (n, o, a, y', x').
 
         Args:
@@ -174,7 +175,9 @@ class GConv(nn.Module):
                 pixels = contraction.mix(pixels, weight, step)
         return Field.from_pixels(pixels if self.bias is None else pixels + self.bias, a)
 
-    def weight(self, a: Tensor, b: Tensor, u: Tensor | None = None) -> Tensor:
+    def weight(
+        self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"], u: Float[Tensor, "y x 2"] | None = None
+    ) -> Float[Tensor, "o a i b y x"]:
         """The whole kernel.
 
         Args:
@@ -191,7 +194,7 @@ class GConv(nn.Module):
         return torch.einsum("abyxoi->oaibyx", weight)
 
     @torch.no_grad()
-    def bake(self, a: Tensor | None = None, b: Tensor | None = None) -> nn.Conv2d:
+    def bake(self, a: Float[Tensor, "a dim"] | None = None, b: Float[Tensor, "b dim"] | None = None) -> nn.Conv2d:
         """A plain convolution with the kernel frozen in, from (n, i b, y, x) to (n, o a, y', x').
 
         Args:
@@ -237,7 +240,7 @@ class GConv(nn.Module):
             return self._assemble(a, b)
         # Compared by value: parameters can change in ways that leave no other trace, such as through `.data`.
         key = (torch.cat([x.flatten() for x in chain(self.parameters(), self.buffers())]), a, b)
-        if self._kept is None or not all(map(same, self._kept[0], key)):
+        if self._kept is None or not all(map(_same, self._kept[0], key)):
             self._kept = (key, self._assemble(a, b))
         return self._kept[1]
 
@@ -275,12 +278,12 @@ def convolutions(net: nn.Module) -> dict[str, GConv]:
     return {name: module for name, module in net.named_modules() if isinstance(module, GConv)}
 
 
-def same(one: Tensor, other: Tensor) -> bool:
+def _same(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are equal in value, dtype and device."""
     return one is other or (one.dtype == other.dtype and one.device == other.device and torch.equal(one, other))
 
 
-def same_padding(kernel_size: int) -> int:
+def _same_padding(kernel_size: int) -> int:
     """Zeros on each side that keep the image size."""
     if kernel_size % 2 == 0:
         raise ValueError(

@@ -11,6 +11,7 @@ from functools import reduce
 from math import prod
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis, Group
@@ -19,11 +20,11 @@ from src.models.kernels import Constant
 
 
 class GroupKernel(nn.Module):
-    r"""k(h_a^-1 u, h_a^-1 h_b) / |det h_a|, as the product of a factorisation's factors and of their windows.
+    r"""k(h_a^-1 u, h_a^-1 h_b) / |det h_a|, as the product of a factorisation's factors and of their masks.
 
     Kernel nets have unit second moment at initialisation; here they are scaled by (fan-in)^-1/2, so that a convolution
-    preserves variance whatever the factorisation. The fan-in counts input channels, and the energy of windows and
-    determinants over window pixels and input elements, on average over the output elements of the grid.
+    preserves variance whatever the factorisation. The fan-in counts input channels, and the energy of masks and
+    determinants over the taps and input elements, on average over the output elements of the grid.
 
     Args:
         in_channels: i.
@@ -33,7 +34,7 @@ class GroupKernel(nn.Module):
         elements: how many elements, one number for each of `group.counts`; can be set anew after training.
         factorisation: which channels and coordinates each kernel net depends on.
         kernel: makes a kernel net from (axes, channels).
-        mask: makes a window from (axes), or none.
+        mask: makes a mask from (axes), or none.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class GroupKernel(nn.Module):
             axes = [axis for word in factor.coordinates for axis in self._axes(word)]
             values = prod(self.channels[letter] for letter in factor.channels)
             self.nets.append(kernel(axes, values) if axes else Constant(values))
-        self.masks = nn.ModuleDict({word: mask(self._axes(word)) for word in self._windowed()} if mask else {})
+        self.masks = nn.ModuleDict({word: mask(self._axes(word)) for word in self._masked()} if mask else {})
         # Part of what a trained kernel means, hence in the state: setting other elements must not rescale it.
         self.register_buffer("gain", torch.tensor(1.0))
         self.gain.fill_(self.summed / (in_channels * self._energy()) ** 0.5)
@@ -84,8 +85,14 @@ class GroupKernel(nn.Module):
         """How many input elements the kernel is scaled for: the grid's, or that of an image if it depends on none."""
         return prod(self.elements) if self.carried else 1
 
-    def forward(self, factors: Iterable[int], a: Tensor, b: Tensor, u: Tensor | None = None) -> Tensor:
-        """The product of some of the factors, with their windows and scales.
+    def forward(
+        self,
+        factors: Iterable[int],
+        a: Float[Tensor, "a dim"],
+        b: Float[Tensor, "b dim"],
+        u: Float[Tensor, "y x 2"] | None = None,
+    ) -> Float[Tensor, "#a #b #y #x #o #i"]:
+        """The product of some of the factors, with their masks and scales.
 
         Args:
             factors: which.
@@ -100,8 +107,8 @@ class GroupKernel(nn.Module):
         with torch.autocast(self.gain.device.type, enabled=False):
             return reduce(torch.mul, [self._factor(n, coordinates) for n in factors])
 
-    def window(self, a: Tensor, b: Tensor) -> Tensor:
-        """What multiplies the product of all kernel nets: every window, 1/|det h_a| and the gain.
+    def envelope(self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> Float[Tensor, "#a #b #y #x"]:
+        """What multiplies the product of all kernel nets: every mask, 1/|det h_a| and the gain.
 
         Args:
             a: output elements (a, dim).
@@ -111,11 +118,11 @@ class GroupKernel(nn.Module):
             (a, b, y, x), of size 1 where it does not depend on an index
         """
         coordinates = self._coordinates(a, b, self.offsets())
-        windows = [self._factor_window(n, coordinates) for n in range(len(self.nets))]
+        scales = [self._factor_envelope(n, coordinates) for n in range(len(self.nets))]
         one = torch.ones_like(coordinates["1/det"][:1])
-        return reduce(torch.mul, [window for window in windows if window is not None], one)[..., 0]
+        return reduce(torch.mul, [scale for scale in scales if scale is not None], one)[..., 0]
 
-    def offsets(self) -> Tensor:
+    def offsets(self) -> Float[Tensor, "k k 2"]:
         """The window's coordinates (y, x, 2), on [-extent, extent]^2; a 1x1 window is the origin."""
         extent = self.group.extent if self.kernel_size > 1 else 0.0
         line = torch.linspace(-extent, extent, self.kernel_size, dtype=torch.float64)
@@ -125,14 +132,14 @@ class GroupKernel(nn.Module):
         factor = self.factorisation.factors[n]
         # A factor of no coordinates still wants a tensor (1, 1, 1, 1, 0) of them.
         inputs = [coordinates[word] for word in factor.coordinates] or [coordinates["1/det"][:1, ..., :0]]
-        values = self.nets[n](join(inputs))
-        window = self._factor_window(n, coordinates)
-        values = values if window is None else values * window
+        values = self.nets[n](_join(inputs))
+        scale = self._factor_envelope(n, coordinates)
+        values = values if scale is None else values * scale
         values = values.unflatten(-1, [self.channels[letter] for letter in factor.channels])
         return {"oi": values, "io": values.mT, "o": values[..., None], "i": values[..., None, :]}[factor.channels]
 
-    def _factor_window(self, n: int, coordinates: dict[str, Tensor]) -> Tensor | None:
-        """What multiplies the values of factor n, (a, b, y, x, 1): each window once, by the first that carries it."""
+    def _factor_envelope(self, n: int, coordinates: dict[str, Tensor]) -> Tensor | None:
+        """What multiplies the values of factor n, (a, b, y, x, 1): each mask once, by the first that carries it."""
         scales = [self.gain / self.summed] if n == 0 else []
         for word in self._first_words(n):
             if word in self.masks:
@@ -146,10 +153,10 @@ class GroupKernel(nn.Module):
         return [word for word in self.factorisation.factors[n].coordinates if word not in earlier]
 
     def _energy(self) -> float:
-        """Sum of the squared window over pixels and summed input elements, averaged over output elements."""
-        window = self.window(self.grid, self.grid) * self.summed
+        """Sum of the squared envelope over taps and summed input elements, averaged over output elements."""
+        envelope = self.envelope(self.grid, self.grid) * self.summed
         shape = (len(self.grid), len(self.grid), self.kernel_size, self.kernel_size)
-        return float(window.detach().double().square().expand(shape).mean((0, 1)).sum() * self.summed)
+        return float(envelope.detach().double().square().expand(shape).mean((0, 1)).sum() * self.summed)
 
     def _axes(self, word: str) -> tuple[Axis, ...]:
         if word == "x":
@@ -160,8 +167,8 @@ class GroupKernel(nn.Module):
         part, own = self.group.part_sizes(self.elements)[int(word[1:])]
         return part.axes(*own)
 
-    def _windowed(self) -> set[str]:
-        """The coordinates that get a window: all relative ones, but parts of the group only if it has none itself."""
+    def _masked(self) -> set[str]:
+        """The coordinates that get a mask: all relative ones, but parts of the group only if it has none itself."""
         words = {word for factor in self.factorisation.factors for word in factor.coordinates} - {"a"}
         return {word for word in words if word in ("x", "h") or "h" not in words}
 
@@ -186,19 +193,19 @@ class GroupKernel(nn.Module):
     def _window(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
         """Coordinates on the k x k window, kept while the elements are the same tensors, as they are on a grid."""
         for known_a, known_b, coordinates in self._known:
-            if known_a is a and known_b is b and same_kind(coordinates["x"], self.gain):
+            if known_a is a and known_b is b and _same_kind(coordinates["x"], self.gain):
                 return coordinates
         coordinates = self._coordinates(a, b, self.offsets())
         self._known = [(a, b, coordinates), *self._known[: len(self.nets)]]
         return coordinates
 
 
-def join(coordinates: Sequence[Tensor]) -> Tensor:
+def _join(coordinates: Sequence[Tensor]) -> Tensor:
     """Concatenate (a, b, y, x, columns), broadcasting all but the columns."""
     shape = torch.broadcast_shapes(*(values.shape[:-1] for values in coordinates))
     return torch.cat([values.expand(*shape, values.shape[-1]) for values in coordinates], -1)
 
 
-def same_kind(one: Tensor, other: Tensor) -> bool:
+def _same_kind(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors agree in dtype and device."""
     return one.dtype == other.dtype and one.device == other.device

@@ -1,4 +1,4 @@
-"""Windows on kernels: weights between 0 and 1 as functions of the kernel's own coordinates.
+"""Masks on kernels: weights between 0 and 1 as functions of the kernel's own coordinates.
 
 They are evaluated at h_a^-1 u and h_a^-1 h_b, as kernels are, so they turn and scale with the group and equivariance is
 untouched. Radius 1 is the edge of the support; the largest dilation fills the k x k window with it.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis
@@ -19,7 +20,7 @@ from src.groups import Axis
 class Disc:
     """1 up to radius 1, then 0."""
 
-    def __call__(self, u: Tensor) -> Tensor:
+    def __call__(self, u: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
         """(..., 2) -> (...)."""
         # Pixels at the edge stay inside whichever way rounding turns them.
         return (torch.linalg.vector_norm(u, dim=-1) <= 1 + 1e-4).to(u.dtype)
@@ -31,7 +32,7 @@ class SmoothDisc:
 
     slope: float = 3.0
 
-    def __call__(self, u: Tensor) -> Tensor:
+    def __call__(self, u: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
         """(..., 2) -> (...)."""
         return torch.sigmoid(self.slope * (1 - torch.linalg.vector_norm(u, dim=-1)))
 
@@ -40,13 +41,13 @@ class SmoothDisc:
 class Box:
     """1 where both coordinates are at most 1, then 0."""
 
-    def __call__(self, u: Tensor) -> Tensor:
+    def __call__(self, u: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
         """(..., 2) -> (...)."""
         return (u.abs().amax(-1) <= 1 + 1e-4).to(u.dtype)
 
 
 @dataclass(frozen=True)
-class ScaleWindow:
+class SmoothInterval:
     """sigmoid(slope (width - |c|)) for a relative scale c = log s / log max_scale in [-1, 1].
 
     The width does not depend on the number of scales, so a trained net means the same on more of them.
@@ -55,18 +56,27 @@ class ScaleWindow:
     width: float = 0.75
     slope: float = 10.0
 
-    def __call__(self, c: Tensor) -> Tensor:
+    def __call__(self, c: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """(...) -> (...)."""
         return torch.sigmoid(self.slope * (self.width - c.abs()))
 
 
+# What configurations of earlier runs call it.
+ScaleWindow = SmoothInterval
+
+
 class Mask(nn.Module):
-    """The window of one kind of coordinate: `space` on plane axes, `scale` on interval axes, 1 on the others.
+    """The mask of one kind of coordinate: `space` on plane axes, `scale` on interval axes, 1 on the others.
 
     Args:
         axes: the coordinates' axes.
-        space: window in the plane, (..., 2) -> (...), or none.
-        scale: window along scales, (...) -> (...), or none.
+        space: mask in the plane, (..., 2) -> (...), or none.
+        scale: mask along scales, (...) -> (...), or none.
+
+    Example:
+        >>> axes = (Axis("plane", 5),) * 2
+        >>> Mask(axes, space=Disc())(torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+        tensor([1., 0.])
     """
 
     def __init__(
@@ -78,15 +88,15 @@ class Mask(nn.Module):
         super().__init__()
         self.axes, self.space, self.scale = tuple(axes), space, scale
 
-    def forward(self, coordinates: Tensor) -> Tensor:
+    def forward(self, coordinates: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch"]:
         """(..., columns) -> (...)."""
         columns = coordinates.split([axis.columns for axis in self.axes], -1)
-        window = coordinates.new_ones(coordinates.shape[:-1])
+        mask = coordinates.new_ones(coordinates.shape[:-1])
         plane = [column for axis, column in zip(self.axes, columns, strict=True) if axis.kind == "plane"]
         if self.space is not None and plane:
-            window = window * self.space(torch.cat(plane, -1))
+            mask = mask * self.space(torch.cat(plane, -1))
         if self.scale is not None:
             for axis, column in zip(self.axes, columns, strict=True):
                 if axis.kind == "interval":
-                    window = window * self.scale(column[..., 0])
-        return window
+                    mask = mask * self.scale(column[..., 0])
+        return mask

@@ -70,7 +70,7 @@ class Subject:
 
     @cached_property
     def random(self) -> dict[str, Spectra]:
-        """The same of random kernels under the same windows."""
+        """The same of random kernels under the same masks."""
         return {name: random_spectra(conv) for name, conv in group_convolutions(self.net).items()}
 
     @cached_property

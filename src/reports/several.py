@@ -181,7 +181,7 @@ def redundancy(entries: Sequence[Entry]) -> Section:
     absent = [entry.name for entry in entries if entry.name not in found]
     says = (
         "How much of a kernel is copies of itself along the group, as means over the layers whose form does not decide "
-        "it, or over all if it does of all: trained, as the run began, and of white noise under the same windows"
+        "it, or over all if it does of all: trained, as the run began, and of white noise under the same masks"
         + (f"; no layer with a group axis: {', '.join(absent)}." if absent else ".")
     )
     rows = [

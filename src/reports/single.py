@@ -162,7 +162,7 @@ def redundancy(subject: Subject) -> tuple[str, list[Item]]:
     says = (
         "How much of a kernel is copies of itself along the group: singular values of every kernel as a matrix "
         f"(elements, pixels), as means over a layer, beside two controls, {began} and white noise under the same "
-        "windows. A layer of rank 1 by its form has that rank whatever it learns, and says nothing about training."
+        "masks. A layer of rank 1 by its form has that rank whatever it learns, and says nothing about training."
     )
     head = ("layer", "rank by its form", "kernels", *(TITLES[measure] for measure in MEASURES))
     drawn = draw_redundancy(trained, initial, random)

@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 from src.data.io.files import replacing
 
-LIMIT = 2**30  # bytes that a member may have at most, as it is held in memory
+_LIMIT = 2**30  # bytes that a member may have at most, as it is held in memory
 # RuntimeError is that of encrypted and otherwise unreadable members, OSError that of places outside the file.
 DAMAGE = (EOFError, OSError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
@@ -43,7 +43,7 @@ def members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
 
     Raises:
         ValueError: if the archive is damaged or of another kind; if a member that is passed has a name that leads
-            elsewhere; if a wanted one is missing, there twice, not a regular file, or larger than `LIMIT`.
+            elsewhere; if a wanted one is missing, there twice, not a regular file, or larger than `_LIMIT`.
         OSError: if the archive cannot be opened.
     """
     found: dict[str, bytes] = {}
@@ -116,5 +116,5 @@ def _check_wanted(member: _Member, twice: bool) -> None:
         raise ValueError(f"its member {member.name!r} must be there once, but is there twice")
     if not member.regular:
         raise ValueError(f"its member {member.name!r} must be a regular file, but is a link, a device or a folder")
-    if member.size > LIMIT:
-        raise ValueError(f"its member {member.name!r} must have at most {LIMIT} bytes, but states {member.size}")
+    if member.size > _LIMIT:
+        raise ValueError(f"its member {member.name!r} must have at most {_LIMIT} bytes, but states {member.size}")

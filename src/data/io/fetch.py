@@ -23,10 +23,10 @@ from urllib3.exceptions import HTTPError, IncompleteRead
 
 from src.data.io.files import locked
 
-TIMEOUT = 30  # seconds to connect, and between two arrivals
-REQUESTS = 20  # at most so many for one file from one address, each continuing the last
-CHUNK = 2**16  # bytes read at once; a connection that is cut loses fewer than that
-ELSEWHERE = "name another folder with paths.data=... or paths.cache=..."
+_TIMEOUT = 30  # seconds to connect, and between two arrivals
+_REQUESTS = 20  # at most so many for one file from one address, each continuing the last
+_CHUNK = 2**16  # bytes read at once; a connection that is cut loses fewer than that
+_ELSEWHERE = "name another folder with paths.data=... or paths.cache=..."
 
 
 class ChecksumError(ValueError):
@@ -154,21 +154,21 @@ def _retrieve(file: File, url: str, part: Path) -> None:
 
 def _receive(file: File, url: str, part: Path) -> bool:
     """Fill `part`, continuing at once where the connection is cut; whether the last request continued anything."""
-    for _ in range(REQUESTS):
+    for _ in range(_REQUESTS):
         before = _length(part)
         try:
             return _request(file, url, part)
         except HTTPError:
             if _length(part) <= before:
                 raise
-    raise ValueError(f"the connection was cut {REQUESTS} times, at last after {_length(part)} bytes")
+    raise ValueError(f"the connection was cut {_REQUESTS} times, at last after {_length(part)} bytes")
 
 
 def _request(file: File, url: str, part: Path) -> bool:
     """Append to `part` what one request gives; whether it was begun before."""
     begun = _length(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         if begun and response.status_code == requests.codes.requested_range_not_satisfiable:
             return True  # nothing follows: `part` is complete, or too long; its sum tells
         response.raise_for_status()
@@ -178,7 +178,7 @@ def _request(file: File, url: str, part: Path) -> bool:
         total = file.size if total is None else total
         with part.open("ab" if start else "wb") as out, _progress(file.name, start, total) as advance:
             # Not decoded: a server may call the .gz of a file its encoding, but the sum is that of the .gz.
-            for chunk in response.raw.stream(CHUNK, decode_content=False):
+            for chunk in response.raw.stream(_CHUNK, decode_content=False):
                 out.write(chunk)
                 advance(len(chunk))
             out.flush()
@@ -216,11 +216,11 @@ def _length(path: Path) -> int:
 def _refused(file: File, part: Path, error: OSError) -> str:
     """Why a folder cannot take `file`, and what to do."""
     if error.errno not in (ENOSPC, EDQUOT):
-        return f"{file.name} could not be downloaded to {part.parent}: {error}. Mend that, or {ELSEWHERE}."
+        return f"{file.name} could not be downloaded to {part.parent}: {error}. Mend that, or {_ELSEWHERE}."
     needed = "more" if file.size is None else f"{decimal(file.size - _length(part))} more"
     return (
         f"{part.parent} is full: {file.name} needs {needed}, but {decimal(shutil.disk_usage(part.parent).free)} are "
-        f"free there. Make room, or {ELSEWHERE}. {decimal(_length(part))} have arrived and are kept in {part}."
+        f"free there. Make room, or {_ELSEWHERE}. {decimal(_length(part))} have arrived and are kept in {part}."
     )
 
 

@@ -17,7 +17,7 @@ from src.data.sources import Pool
 
 
 @dataclass(frozen=True)
-class Rows:
+class _Rows:
     """Reads rows of a data set in a file; opened for every batch, so that it survives forks and pickling."""
 
     path: Path
@@ -25,12 +25,12 @@ class Rows:
 
     def __call__(self, rows: Tensor) -> Tensor:
         ascending, where = np.unique(rows.numpy(), return_inverse=True)
-        with opened(self.path) as file:
+        with _opened(self.path) as file:
             return channels_first(torch.from_numpy(file[self.key][ascending]))[torch.from_numpy(where)]
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
+def _opened(path: Path) -> Iterator[h5py.File]:
     """A file for reading; what goes wrong names it.
 
     Raises:
@@ -55,14 +55,14 @@ def read_h5(path: Path, images: str, labels: str) -> Pool:
         ValueError: if the file is damaged, or does not hold that.
     """
     _, numbers = inspect_h5(path, images, labels)
-    with opened(path) as file:
+    with _opened(path) as file:
         return Pool(channels_first(torch.from_numpy(file[images][:])), numbers)
 
 
 def open_h5(path: Path, images: str, labels: str, labels_path: Path | None = None) -> Pool:
     """As `read_h5`, with images that are read when they are asked for, and labels from a file of their own if given."""
     shape, numbers = inspect_h5(path, images, labels, labels_path)
-    return Pool(Lazy(Rows(path, images), torch.arange(len(numbers)), shape), numbers)
+    return Pool(Lazy(_Rows(path, images), torch.arange(len(numbers)), shape), numbers)
 
 
 def channels_first(images: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def label_column(labels: np.ndarray, n: int) -> Tensor:
 
 def h5_keys(path: Path) -> list[str]:
     """The keys of a file."""
-    with opened(path) as file:
+    with _opened(path) as file:
         return list(file)
 
 
@@ -114,10 +114,10 @@ def inspect_h5(
     Raises:
         ValueError: as `read_h5`.
     """
-    with opened(path) as file:
+    with _opened(path) as file:
         pixels = _find(file, images)
         shape = image_shape(pixels.shape, pixels.dtype)
-    with opened(labels_path or path) as file:
+    with _opened(labels_path or path) as file:
         return shape, label_column(_find(file, labels)[:], shape[0])
 
 

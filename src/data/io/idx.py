@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-UINT8 = 8
+_UINT8 = 8
 """The format's code of unsigned bytes, the third byte of a file."""
 
 
@@ -28,18 +28,18 @@ def read_idx(path: Path, axes: int) -> Tensor:
         ValueError: if the file is not compressed as it should be, or not such an idx file, or too short or long.
     """
     try:
-        return parse_idx(gzip.decompress(path.read_bytes()), axes)
+        return _parse_idx(gzip.decompress(path.read_bytes()), axes)
     except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is not an intact idx file: {error}; replace it by the original.") from error
 
 
-def parse_idx(data: bytes, axes: int) -> Tensor:
+def _parse_idx(data: bytes, axes: int) -> Tensor:
     """As `read_idx`, from the uncompressed bytes.
 
     Raises:
         ValueError: if the magic number is another, or the number of bytes is not what the sizes say.
     """
-    expected = bytes([0, 0, UINT8, axes])
+    expected = bytes([0, 0, _UINT8, axes])
     if data[:4] != expected:
         raise ValueError(f"its magic number must be {expected.hex()}, but is {data[:4].hex()}")
     start = 4 + 4 * axes

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from src.data.io.files import locked, replacing
 
-Tensors = dict[str, Tensor]
+_Tensors = dict[str, Tensor]
 
 
 def digest(about: Mapping[str, Any], length: int = 12) -> str:
@@ -25,7 +25,7 @@ def digest(about: Mapping[str, Any], length: int = 12) -> str:
     return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:length]
 
 
-def stored(file: Path, make: Callable[[], Mapping[str, Tensor]]) -> Tensors:
+def stored(file: Path, make: Callable[[], Mapping[str, Tensor]]) -> _Tensors:
     """Read tensors from a file; make and write them if it is missing or damaged.
 
     Processes that want the same file at once wait for the one that makes it. Where it cannot be written, a warning says
@@ -57,7 +57,7 @@ def _locked(stack: ExitStack, file: Path) -> bool:
     return True
 
 
-def _read(file: Path) -> Tensors | None:
+def _read(file: Path) -> _Tensors | None:
     """What `_write` wrote; the zip container checks a sum of every array."""
     if not file.exists():
         return None
@@ -69,7 +69,7 @@ def _read(file: Path) -> Tensors | None:
         return None
 
 
-def _write(file: Path, tensors: Tensors) -> None:
+def _write(file: Path, tensors: _Tensors) -> None:
     try:
         with replacing(file) as opened:
             np.savez(opened, allow_pickle=False, **{name: tensor.numpy() for name, tensor in tensors.items()})

@@ -14,11 +14,11 @@ from src.data.sets.published import Published
 from src.data.sources import Card, Pool, Pools
 from src.data.warp import Border
 
-SHAPE = (3, 32, 32)
-PIXELS = 3 * 32 * 32
-HOMES = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
-CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
-FINE = """
+_SHAPE = (3, 32, 32)
+_PIXELS = 3 * 32 * 32
+_HOMES = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
+_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+_FINE = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
 caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
 forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
@@ -27,26 +27,26 @@ possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
 sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
 willow_tree wolf woman worm
 """
-CITATION = "Krizhevsky: Learning Multiple Layers of Features from Tiny Images. Technical report, Toronto, 2009"
+_CITATION = "Krizhevsky: Learning Multiple Layers of Features from Tiny Images. Technical report, Toronto, 2009"
 
 
 class Cifar10(Published):
     """CIFAR-10: 45,000 / 5,000 of the images for learning by a stratified draw, and the official 10,000 for testing."""
 
     name = "cifar10"
-    card = Card("CIFAR-10", "none stated by its publisher", CITATION, f"{HOMES[0]}cifar.html")
+    card = Card("CIFAR-10", "none stated by its publisher", _CITATION, f"{_HOMES[0]}cifar.html")
     files: ClassVar[tuple[File, ...]] = (
         File(
             "cifar-10-binary.tar.gz",
             "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
             170_052_171,
-            tuple(home + "cifar-10-binary.tar.gz" for home in HOMES),
+            tuple(home + "cifar-10-binary.tar.gz" for home in _HOMES),
         ),
     )
     slow = True
-    labels: ClassVar[tuple[str, ...]] = tuple(CLASSES.split())
+    labels: ClassVar[tuple[str, ...]] = tuple(_CLASSES.split())
     channels = 3
-    native = SHAPE[1:]
+    native = _SHAPE[1:]
     recommended = (45_000, 5_000)
     default_border: ClassVar[Border] = "reflect"
 
@@ -63,7 +63,7 @@ class Cifar10(Published):
         return Pools(learn=self._parse(b"".join(learn), path), test=self._parse(test, path))
 
     def _parse(self, content: bytes, path: Path) -> Pool:
-        record = self.label_bytes + PIXELS
+        record = self.label_bytes + _PIXELS
         if not content or len(content) % record:
             raise ValueError(
                 f"{path} must hold images of {record} bytes each, but has {len(content)} bytes of them; replace it by "
@@ -71,23 +71,23 @@ class Cifar10(Published):
             )
         records = torch.frombuffer(bytearray(content), dtype=torch.uint8).unflatten(0, (-1, record))
         labels = records[:, self.label_bytes - 1].to(torch.int64)
-        return Pool(records[:, self.label_bytes :].unflatten(1, SHAPE).contiguous(), labels)
+        return Pool(records[:, self.label_bytes :].unflatten(1, _SHAPE).contiguous(), labels)
 
 
 class Cifar100(Cifar10):
     """CIFAR-100, with its 100 fine labels: 45,000 / 5,000 / 10,000 as CIFAR-10."""
 
     name = "cifar100"
-    card = Card("CIFAR-100", "none stated by its publisher", CITATION, f"{HOMES[0]}cifar.html")
+    card = Card("CIFAR-100", "none stated by its publisher", _CITATION, f"{_HOMES[0]}cifar.html")
     files: ClassVar[tuple[File, ...]] = (
         File(
             "cifar-100-binary.tar.gz",
             "sha256:58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
             168_513_733,
-            tuple(home + "cifar-100-binary.tar.gz" for home in HOMES),
+            tuple(home + "cifar-100-binary.tar.gz" for home in _HOMES),
         ),
     )
-    labels: ClassVar[tuple[str, ...]] = tuple(FINE.split())
+    labels: ClassVar[tuple[str, ...]] = tuple(_FINE.split())
     folder = "cifar-100-binary"
     learn: ClassVar[Sequence[str]] = ["train.bin"]
     test = "test.bin"

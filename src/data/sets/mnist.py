@@ -14,11 +14,11 @@ from src.data.sets.published import Published
 from src.data.sources import Card, Pool, Pools
 
 SIDE = 28
-MIRRORS = (
+_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-SUMS = {
+_SUMS = {
     "train-images-idx3-ubyte.gz": ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
     "train-labels-idx1-ubyte.gz": ("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
     "t10k-images-idx3-ubyte.gz": ("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
@@ -48,8 +48,8 @@ class Mnist(Published):
         homepage="http://yann.lecun.com/exdb/mnist/",
     )
     files = tuple(
-        File(name, f"sha256:{sha256}", size, tuple(mirror + name for mirror in MIRRORS))
-        for name, (sha256, size) in SUMS.items()
+        File(name, f"sha256:{sha256}", size, tuple(mirror + name for mirror in _MIRRORS))
+        for name, (sha256, size) in _SUMS.items()
     )
     labels: ClassVar[tuple[str, ...]] = tuple("0123456789")
     channels = 1

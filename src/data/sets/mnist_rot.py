@@ -16,7 +16,7 @@ from src.data.sets.mnist import SIDE, Mnist
 from src.data.sets.published import Published
 from src.data.sources import Card, Pool, Pools, Source
 
-GENERATED = (10_000, 2_000, 50_000)
+_GENERATED = (10_000, 2_000, 50_000)
 
 
 class MnistRotOfficial(Published):
@@ -74,7 +74,7 @@ def mnist_rot(source: Literal["generated", "official"] = "generated", **options:
         return MnistRotOfficial(**options)
     if source != "generated":
         raise ValueError(f"`source` must be 'generated' or 'official', but got {source!r}.")
-    defaults = {"counts": GENERATED, "rotate": True}
+    defaults = {"counts": _GENERATED, "rotate": True}
     return Mnist(**options | {key: value for key, value in defaults.items() if options.get(key) is None})
 
 

@@ -14,8 +14,8 @@ from src.data.sets.published import Published
 from src.data.sources import Card, Pools
 from src.data.warp import Border
 
-HOME = "https://zenodo.org/records/2546921/files/"
-SUMS = {
+_HOME = "https://zenodo.org/records/2546921/files/"
+_SUMS = {
     "train_x": ("d619e741468a7ab35c7e4a75e6821b7e7e6c9411705d45708f2a0efc8960656c", 6_421_353_462),
     "train_y": ("b74126d2c01b20d3661f9b46765d29cf4e4fba6faba29c8e0d09d406331ab75a", 21_378),
     "valid_x": ("f82ee1670d027b4ec388048d9eabc2186b77c009655dae76d624c0ecb053ccb2", 805_965_320),
@@ -28,7 +28,7 @@ SUMS = {
 
 def _file(part: str, sha256: str, size: int) -> File:
     name = f"camelyonpatch_level_2_split_{part}.h5.gz"
-    return File(name, f"sha256:{sha256}", size, (HOME + name,))
+    return File(name, f"sha256:{sha256}", size, (_HOME + name,))
 
 
 class Pcam(Published):
@@ -44,7 +44,7 @@ class Pcam(Published):
         "Veeling, Linmans, Winkens, Cohen, Welling: Rotation Equivariant CNNs for Digital Pathology. MICCAI, 2018",
         "https://github.com/basveeling/pcam",
     )
-    files: ClassVar[tuple[File, ...]] = tuple(_file(part, *facts) for part, facts in SUMS.items())
+    files: ClassVar[tuple[File, ...]] = tuple(_file(part, *facts) for part, facts in _SUMS.items())
     labels: ClassVar[tuple[str, ...]] = ("no tumour", "tumour")
     channels = 3
     native = (96, 96)

@@ -14,8 +14,8 @@ from src.data.sets.published import Published
 from src.data.sources import Card, Pool, Pools
 from src.data.warp import Border
 
-SHAPE = (3, 96, 96)
-CLASSES = "airplane bird car cat deer dog horse monkey ship truck"
+_SHAPE = (3, 96, 96)
+_CLASSES = "airplane bird car cat deer dog horse monkey ship truck"
 
 
 class Stl10(Published):
@@ -43,9 +43,9 @@ class Stl10(Published):
         ),
     )
     slow = True
-    labels: ClassVar[tuple[str, ...]] = tuple(CLASSES.split())
+    labels: ClassVar[tuple[str, ...]] = tuple(_CLASSES.split())
     channels = 3
-    native = SHAPE[1:]
+    native = _SHAPE[1:]
     recommended = (4_500, 500)
     default_border: ClassVar[Border] = "reflect"
 
@@ -58,7 +58,7 @@ class Stl10(Published):
 
 def _parse(images: bytes, labels: bytes, path: Path) -> Pool:
     """Columns of pixels one after another, and labels that count from 1."""
-    c, y, x = SHAPE
+    c, y, x = _SHAPE
     if not labels or len(images) != len(labels) * c * y * x:
         raise ValueError(
             f"{path} must hold {c * y * x} bytes of pixels for every label, but has {len(images)} for {len(labels)} "

@@ -7,6 +7,7 @@ from itertools import product
 from math import pi
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis
@@ -21,6 +22,11 @@ class Lattice(nn.Module):
     Args:
         axes: what the kernel depends on; the weights are (sites of the first axis, ..., channels).
         channels: numbers per coordinate.
+
+    Example:
+        >>> from src.groups import SO2
+        >>> Lattice(SO2().axes(8), 3)(SO2().chart(SO2().grid(8)).float()).shape
+        torch.Size([8, 3])
     """
 
     def __init__(self, axes: Sequence[Axis], channels: int) -> None:
@@ -28,10 +34,10 @@ class Lattice(nn.Module):
         self.axes = tuple(axes)
         self.weight = nn.Parameter(torch.randn(*(axis.sites for axis in axes), channels))
 
-    def forward(self, coordinates: Tensor) -> Tensor:
+    def forward(self, coordinates: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch channels"]:
         """(..., columns) -> (..., channels)."""
         columns = coordinates.split([axis.columns for axis in self.axes], -1)
-        corners = [corners_of(axis, column) for axis, column in zip(self.axes, columns, strict=True)]
+        corners = [_corners_of(axis, column) for axis, column in zip(self.axes, columns, strict=True)]
         values = coordinates.new_zeros(())
         for corner in product(*corners):
             sites, shares = zip(*corner, strict=True)
@@ -42,7 +48,7 @@ class Lattice(nn.Module):
         return values
 
 
-def corners_of(axis: Axis, column: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _corners_of(axis: Axis, column: Tensor) -> list[tuple[Tensor, Tensor]]:
     """The two sites around each coordinate and their shares: (..., columns) -> [(site (...), share (...)), ...]."""
     if axis.kind == "circle":
         position = torch.atan2(column[..., 1], column[..., 0]) * axis.sites / (2 * pi)
@@ -54,10 +60,10 @@ def corners_of(axis: Axis, column: Tensor) -> list[tuple[Tensor, Tensor]]:
         (position - nearest).abs() < 64 * torch.finfo(position.dtype).eps * axis.sites, nearest, position
     )
     below = position.floor()
-    return [place(axis, below, below + 1 - position), place(axis, below + 1, position - below)]
+    return [_place(axis, below, below + 1 - position), _place(axis, below + 1, position - below)]
 
 
-def place(axis: Axis, site: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+def _place(axis: Axis, site: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """Wrap sites around a circle; elsewhere sites outside the axis get no share."""
     site = site.long()
     if axis.kind == "circle":

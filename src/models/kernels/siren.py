@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import pi
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis
@@ -30,6 +31,11 @@ class Siren(nn.Module):
     Reference:
         Implicit Neural Representations with Periodic Activation Functions (Sitzmann et al., 2020)
         https://arxiv.org/abs/2006.09661
+
+    Example:
+        >>> from src.groups import SO2
+        >>> Siren(SO2().axes(8), 3)(torch.zeros(5, 2)).shape
+        torch.Size([5, 3])
     """
 
     def __init__(
@@ -57,17 +63,17 @@ class Siren(nn.Module):
             nn.init.uniform_(layer.weight, -bound, bound)
             nn.init.uniform_(layer.bias, -pi / omega, pi / omega)
         with torch.no_grad():
-            self.hidden[0].weight.div_(wavelengths(axes))
+            self.hidden[0].weight.div_(_wavelengths(axes))
         nn.init.uniform_(self.output.weight, -((6 / hidden_size) ** 0.5), (6 / hidden_size) ** 0.5)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, coordinates: Tensor) -> Tensor:
+    def forward(self, coordinates: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch channels"]:
         """(..., columns) -> (..., channels)."""
         for layer, omega in zip(self.hidden, self.omegas, strict=True):
             coordinates = torch.sin(omega * layer(coordinates))
         return self.output(coordinates)
 
 
-def wavelengths(axes: Sequence[Axis]) -> Tensor:
+def _wavelengths(axes: Sequence[Axis]) -> Tensor:
     """Units per column: (cos, sin) change pi times as fast as angle / pi, which has the range of the other axes."""
     return torch.tensor([pi if axis.kind == "circle" else 1.0 for axis in axes for _ in range(axis.columns)])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.models.blocks import Head, Invariants, Layers, ResidualBlock, SpatialPool
-from src.models.exactness import check_exact, windows
+from src.models.exactness import check_exact, geometries
 from src.models.field import Field
 from src.models.gconv import GConv
 from src.require import require_choice
@@ -42,6 +43,14 @@ class CKGResNet(nn.Module):
     Reference:
         Exploiting Redundancy: Separable Group Convolutional Networks on Lie Groups (Knigge, Romero, Bekkers, 2022)
         https://arxiv.org/abs/2110.13059
+
+    Example:
+        >>> import torch
+        >>> from functools import partial
+        >>> from src.groups import SO2
+        >>> conv = partial(GConv, group=SO2(), elements=[4], implementation="separable", kernel_size=5)
+        >>> CKGResNet(1, 10, 28, conv, hidden_sizes=[4, 8])(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -65,7 +74,7 @@ class CKGResNet(nn.Module):
         super().__init__()
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         require_choice("pooling", pooling, ("max", "mean", "none"))
-        first, *rest = widths(hidden_sizes, widen_factor)
+        first, *rest = _widths(hidden_sizes, widen_factor)
         layers = Layers(conv, normalisation, activation, dropout)
         lift = conv(in_channels, first, implementation="lifting", stride=1)
         self.group = lift.group
@@ -77,37 +86,37 @@ class CKGResNet(nn.Module):
             self.stages.append(nn.Sequential(block, layers.norm(after), pool, layers.activate()))
         last = rest[-1] if rest else first
         left = self._left_over_pixels(lift.kernel_size)
-        kernel_size = last_kernel_size(left, lift.kernel_size)
+        kernel_size = _last_kernel_size(left, lift.kernel_size)
         final = conv(last, last, kernel_size=kernel_size, padding=0, stride=1)
         self.final = nn.Sequential(final, layers.norm(last), layers.activate())
         self.invariants = Invariants(readout)
         self.head = head(last, classes, layers.head_norm)
         check_exact(self, self.size, exact)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Float[Tensor, "n c y x"]) -> Float[Tensor, "n classes"]:
         """(n, c, y, x) -> logits (n, classes)."""
         return self.head(self.invariants(self.features(images)))
 
-    def features(self, images: Tensor) -> Field:
+    def features(self, images: Float[Tensor, "n c y x"]) -> Field:
         """(n, c, y, x) to the field before invariants are taken."""
         return self.final(self.stages(self.lifting(Field.of_images(images, self.group))))
 
     def _left_over_pixels(self, kernel_size: int) -> int:
         """Pixels of the shorter side after all stages."""
         n = min(self.size)
-        for window in windows(self):
-            if window.kernel_size > n:
+        for layer in geometries(self):
+            if layer.kernel_size > n:
                 raise ValueError(
-                    f"`conv.kernel_size` and `net.hidden_sizes` must suit the image, but `{window.name}` has kernel "
-                    f"{window.kernel_size} and gets {n} pixels of an image of {self.size[0]} x {self.size[1]} "
+                    f"`conv.kernel_size` and `net.hidden_sizes` must suit the image, but `{layer.name}` has kernel "
+                    f"{layer.kernel_size} and gets {n} pixels of an image of {self.size[0]} x {self.size[1]} "
                     f"(conv.kernel_size={kernel_size}, {len(self.stages)} stages); use a smaller kernel, fewer "
                     "widths, net.pooling=none, or larger images."
                 )
-            n = window.outputs(n)
+            n = layer.outputs(n)
         return n
 
 
-def widths(hidden_sizes: Sequence[int], widen_factor: float) -> list[int]:
+def _widths(hidden_sizes: Sequence[int], widen_factor: float) -> list[int]:
     """Hidden sizes times the factor; raises ValueError unless they come out as positive integers."""
     widened = [size * widen_factor for size in hidden_sizes]
     if not widened or any(width < 1 or width != int(width) for width in widened):
@@ -118,7 +127,7 @@ def widths(hidden_sizes: Sequence[int], widen_factor: float) -> list[int]:
     return [int(width) for width in widened]
 
 
-def last_kernel_size(pixels: int, kernel_size: int) -> int:
+def _last_kernel_size(pixels: int, kernel_size: int) -> int:
     """What the paper's code takes, clip(pixels - kernel_size, 3, 11), made odd and no larger than the image."""
     size = min(max(pixels - kernel_size, 3), 11, pixels)
     return size if size % 2 else size - 1
