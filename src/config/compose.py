@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from src.config.instantiate import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+COMBINED = ("protocol", "method")
+"""Config groups that a recipe is a choice of: each overrides others, and has no keys of its own."""
 
 
 def change(cfg: DictConfig, override: str) -> None:
@@ -27,7 +29,13 @@ def change(cfg: DictConfig, override: str) -> None:
     """
     if is_group(override):
         group = override.split("=")[0]
-        cfg[group] = compose_config([f"experiment={cfg.name}", override])[group]
+        if group not in cfg:
+            raise ConfigError(
+                f"`{group}` chooses what a new run is made of, and cannot be changed in one that is there; change "
+                f"single keys, or start another run with make train ARGS={override!r}."
+            )
+        there = (CONFIGS / "experiment" / f"{cfg.name}.yaml").exists()  # not for a combination of protocol and method
+        cfg[group] = compose_config([f"experiment={cfg.name}" if there else "~experiment", override])[group]
         return
     try:
         parsed = OverridesParser.create().parse_override(override)
@@ -48,11 +56,14 @@ def compose_config(overrides: Sequence[str], name: str = "train") -> DictConfig:
     """
     try:
         with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-            return compose(name, overrides=list(overrides))
+            cfg = compose(name, overrides=list(overrides))
+        if is_combination(overrides):
+            name_combination(cfg, choices(overrides))
+        return cfg
     except MissingConfigException as error:
         group, _, got = (error.missing_cfg_file or "").rpartition("/")
-        choices = [name for name in error.options or [] if not name.startswith("_")]  # those are parts of others
-        raise ConfigError(f"`{group}` has no {got!r}. {nearest(got, choices)}") from error
+        there = [name for name in error.options or [] if not name.startswith("_")]  # those are parts of others
+        raise ConfigError(f"`{group}` has no {got!r}. {nearest(got, there)}") from error
     except OverrideParseException as error:
         raise ConfigError(
             f"{error.override!r} is not an override key=value; in a shell, a value with spaces or commas needs two "
@@ -62,6 +73,23 @@ def compose_config(overrides: Sequence[str], name: str = "train") -> DictConfig:
         raise ConfigError(explain(error, overrides, name)) from error
     except ValueError as error:  # Hydra's own, for instance where a group is set to null
         raise ConfigError(f"{' '.join(overrides)} cannot be composed: {error}") from error
+
+
+def choices(overrides: Sequence[str]) -> Mapping[str, str | None]:
+    """Which file each config group has."""
+    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
+        return compose("train", overrides=list(overrides), return_hydra_config=True).hydra.runtime.choices
+
+
+def is_combination(overrides: Sequence[str]) -> bool:
+    """Whether a protocol or a method is chosen beside the recipe's, and no name."""
+    given = {override.partition("=")[0] for override in overrides}
+    return bool(given.intersection(COMBINED)) and "name" not in given
+
+
+def name_combination(cfg: DictConfig, chosen: Mapping[str, str | None]) -> None:
+    """Name runs `<protocol>_<method>`."""
+    cfg.name = "_".join(chosen[group] for group in COMBINED if chosen[group])
 
 
 def explain(error: Exception, overrides: Sequence[str], name: str) -> str:
