@@ -31,9 +31,10 @@ IMPLEMENTATIONS = {
     "separable+2d": "oi h0, o h1, o x",
     "gseparable+2d": "oi h0, oi h1, oi x",
 }
+"""The forms that have names. `make docs` copies their formulas to configs/implementation."""
 
 
-class Factor(NamedTuple):
+class _Factor(NamedTuple):
     """One factor: the channels and the coordinates that it depends on."""
 
     channels: str
@@ -69,7 +70,7 @@ class Factorisation:
     """
 
     formula: str
-    factors: tuple[Factor, ...] = field(init=False, repr=False, compare=False)
+    factors: tuple[_Factor, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "formula", IMPLEMENTATIONS.get(self.formula, self.formula))
@@ -82,7 +83,7 @@ class Factorisation:
                 f"'oi h, o x', or one of {', '.join(IMPLEMENTATIONS)}."
             )
 
-    def _factor(self, text: str) -> Factor:
+    def _factor(self, text: str) -> _Factor:
         channels, *coordinates = text.split() or [""]
         unknown = [word for word in coordinates if not re.fullmatch(r"x|a|h\d?", word)]
         if channels not in ("o", "i", "oi", "io") or unknown or len(set(coordinates)) < len(coordinates):
@@ -96,7 +97,7 @@ class Factorisation:
                 f"a factor depends on all of the group, `h`, or on parts of it, but {text.strip()!r} in "
                 f"{self.formula!r} names both; keep one."
             )
-        return Factor(channels, tuple(coordinates))
+        return _Factor(channels, tuple(coordinates))
 
     def check(self, group: Group) -> None:
         """Raises ValueError if the formula refers to a part that the group does not have."""
@@ -122,7 +123,7 @@ class Factorisation:
         stages: list[Stage] = []
         for n, factor in enumerate(self.factors):
             stage = Stage((n,), "i" in factor.channels, "x" in factor.coordinates, self._parts(factor, parts))
-            for other in [s for s in stages if share(stage, s)]:
+            for other in [s for s in stages if _share(stage, s)]:
                 stages.remove(other)
                 stage = merge(other, stage)
             stages.append(stage)
@@ -142,7 +143,7 @@ class Factorisation:
             return (first,)
         return tuple(stages)
 
-    def _parts(self, factor: Factor, parts: int) -> frozenset[int]:
+    def _parts(self, factor: _Factor, parts: int) -> frozenset[int]:
         return frozenset().union(*(parts_of(word, parts) for word in factor.coordinates))
 
 
@@ -153,7 +154,7 @@ def parts_of(word: str, parts: int) -> frozenset[int]:
     return frozenset({int(word[1:])}) if word[0] == "h" else frozenset()
 
 
-def share(one: Stage, other: Stage) -> bool:
+def _share(one: Stage, other: Stage) -> bool:
     """Whether two stages share a summed index."""
     return (one.input and other.input) or (one.space and other.space) or bool(one.parts & other.parts)
 
