@@ -12,7 +12,7 @@ import hydra
 from omegaconf import DictConfig
 
 from src.callbacks import Interrupted
-from src.config.compose import compose_config, is_combination, name_combination
+from src.config.compose import compose_config, name_combination
 from src.config.instantiate import ConfigError
 from src.runs.process import die_with_parent, keep_freed_memory, quiet, rank
 from src.training.commands import fail
@@ -67,8 +67,7 @@ def with_hydra(cfg: DictConfig) -> None:
         )
     keep_freed_memory()
     job = hydra.core.hydra_config.HydraConfig.get()
-    if is_combination(job.overrides.task):
-        name_combination(cfg, job.runtime.choices)
+    name_combination(cfg, job.overrides.task, lambda _: job.runtime.choices)
     try:
         train(cfg, Request(job.overrides.task))
     except ConfigError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def change(cfg: DictConfig, override: str) -> None:
     """
     if is_group(override):
         group = override.split("=")[0]
-        if group not in cfg:
+        if group in ("experiment", *COMBINED):
             raise ConfigError(
                 f"`{group}` chooses what a new run is made of, and cannot be changed in one that is there; change "
                 f"single keys, or start another run with make train ARGS={override!r}."
@@ -57,8 +57,7 @@ def compose_config(overrides: Sequence[str], name: str = "train") -> DictConfig:
     try:
         with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
             cfg = compose(name, overrides=list(overrides))
-        if is_combination(overrides):
-            name_combination(cfg, choices(overrides))
+        name_combination(cfg, overrides, choices)
         return cfg
     except MissingConfigException as error:
         group, _, got = (error.missing_cfg_file or "").rpartition("/")
@@ -81,15 +80,18 @@ def choices(overrides: Sequence[str]) -> Mapping[str, str | None]:
         return compose("train", overrides=list(overrides), return_hydra_config=True).hydra.runtime.choices
 
 
-def is_combination(overrides: Sequence[str]) -> bool:
-    """Whether a protocol or a method is chosen beside the recipe's, and no name."""
+def name_combination(cfg: DictConfig, overrides: Sequence[str], find: Callable[[Sequence[str]], Mapping]) -> None:
+    """Name runs `<protocol>_<method>` where one of both is chosen otherwise than by a recipe, unless a name is given.
+
+    Args:
+        cfg: composed of the overrides.
+        overrides: as on the command line.
+        find: which file each config group has with overrides; asked only where it matters, as `choices` composes again.
+    """
     given = {override.partition("=")[0] for override in overrides}
-    return bool(given.intersection(COMBINED)) and "name" not in given
-
-
-def name_combination(cfg: DictConfig, chosen: Mapping[str, str | None]) -> None:
-    """Name runs `<protocol>_<method>`."""
-    cfg.name = "_".join(chosen[group] for group in COMBINED if chosen[group])
+    if given.intersection(COMBINED) and "name" not in given:
+        chosen = find(overrides)
+        cfg.name = "_".join(chosen[group] for group in COMBINED if chosen[group])
 
 
 def _explain(error: Exception, overrides: Sequence[str], name: str) -> str:
