@@ -13,7 +13,7 @@ PORT ?= 6006
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep resume evaluate runs compare report demo tutorial doctor data show test test-resume lint format tensorboard bench bench-data
+.PHONY: help setup train sweep resume evaluate runs compare report demo tutorial doctor data show test test-resume lint format tensorboard docs bench bench-data
 
 FLAGS = $(if $(FRESH),--fresh) $(if $(FORCE),--force) $(if $(DRY),--dry-run)
 PLACE = $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.num_nodes=$(NODES))
@@ -90,6 +90,9 @@ demo: setup ## Train a G-CNN and a CNN of its size on upright digits, test both 
 
 tutorial: setup ## Execute docs/tutorial.ipynb anew and keep what it shows
 	$(BIN)/python tests/test_notebook.py
+
+docs: setup ## List again in README and docs what is in configs/
+	$(BIN)/python scripts/docs.py $(ARGS)
 
 bench: setup ## Measure every implementation and group beside a textbook path: docs/benchmarks.md
 	$(BIN)/python scripts/benchmark.py $(ARGS)

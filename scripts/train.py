@@ -12,7 +12,7 @@ import hydra
 from omegaconf import DictConfig
 
 from src.callbacks import Interrupted
-from src.config.compose import compose_config
+from src.config.compose import compose_config, name_combination
 from src.config.instantiate import ConfigError
 from src.runs.process import die_with_parent, keep_freed_memory, quiet, rank
 from src.training.commands import fail
@@ -66,8 +66,10 @@ def with_hydra(cfg: DictConfig) -> None:
             "multirun again. `make sweep` runs many, each on as many devices as sweep.gpus_per_trial says."
         )
     keep_freed_memory()
+    job = hydra.core.hydra_config.HydraConfig.get()
+    name_combination(cfg, job.overrides.task, lambda _: job.runtime.choices)
     try:
-        train(cfg, Request(hydra.core.hydra_config.HydraConfig.get().overrides.task))
+        train(cfg, Request(job.overrides.task))
     except ConfigError as error:
         fail(error)
 

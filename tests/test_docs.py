@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from src.config.compose import CONFIGS, compose_config, flatten
+from scripts import docs
+from src.config.compose import CONFIGS, _flatten, compose_config
+from src.config.instantiate import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,24 +40,40 @@ def test_doors_and_recipes_exist(page: Path) -> None:
     assert set(re.findall(r"EXP=([a-z0-9_]+)", text)) - {"name", "recipe"} <= recipes
 
 
+def test_lists_are_up_to_date() -> None:
+    names = ", ".join(path.name for path in docs.stale())
+    assert not names, f"run `make docs`, which writes what {names} should list of configs/"
+
+
 def test_every_recipe_is_listed() -> None:
-    pages = PAGES[0].read_text() + (ROOT / "docs" / "datasets.md").read_text()
+    listed = docs._with_lists("<!-- protocols -->\n<!-- /protocols -->")
     for path in (CONFIGS / "experiment").glob("*.yaml"):
-        assert f"`{path.stem}`" in pages, path.stem
+        assert f"`{path.stem}`" in listed, path.stem
 
 
-@pytest.mark.parametrize(
-    "group",
-    [
-        *("group", "kernel", "mask", "implementation", "net", "dataset", "augment"),
-        *("optimizer", "scheduler", "callbacks", "observers", "logger"),
-    ],
-)
+@pytest.mark.parametrize("group", sorted({path.name for path in CONFIGS.iterdir() if path.is_dir()} - {"experiment"}))
 def test_every_choice_is_listed(group: str) -> None:
-    (row,) = (line for line in OPTIONS.splitlines() if line.startswith(f"| `{group}=` |"))
-    assert set(re.findall(r"`([^`]+)`", row)) - {f"{group}="} == {
-        path.stem for path in (CONFIGS / group).glob("[!_]*.yaml")
-    }
+    listed = docs._with_lists("<!-- groups -->\n<!-- /groups -->\n<!-- options -->\n<!-- /options -->").splitlines()
+    names = {path.stem for path in (CONFIGS / group).glob("[!_]*.yaml")}
+    (row,) = (line for line in listed if line.startswith(f"| `{group}=` |"))
+    assert set(re.findall(r"`([^`]+)`", row)) - {f"{group}="} == names
+    rows = [line for line in listed if line.startswith(f"| `{group}=") and line != row]
+    assert {re.findall(r"`[a-z]+=([^`]+)`", line)[0] for line in rows} == names
+
+
+def test_what_is_stale_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docs, "CONFIGS", shutil.copytree(CONFIGS, tmp_path / "configs"))
+    form, own = tmp_path / "configs" / "implementation", tmp_path / "configs" / "mask" / "own.yaml"
+    right = (form / "separable.yaml").read_text()
+    (form / "separable.yaml").write_text(right.replace("oi h, o x", "oi h, oi x"))
+    own.write_text("# One of < my | own.\n")
+    stale = docs.stale()
+    assert {path.name for path in stale} == {"options.md", "separable.yaml"}
+    assert stale[form / "separable.yaml"] == right
+    assert r"| `mask=own` | One of \< my \| own. |" in stale[docs._ROOT / "docs" / "options.md"]
+    own.write_text("slope: 1\n")
+    with pytest.raises(ConfigError, match=r"configs.mask.own.yaml must open with a line of comment"):
+        docs.stale()
 
 
 def test_every_listed_key_exists() -> None:
@@ -67,7 +86,7 @@ def test_every_listed_key_exists() -> None:
         "dataset=mnist_rot",
         "dataset=h5",
     ):
-        keys |= set(flatten(compose_config([choice])))
+        keys |= set(_flatten(compose_config([choice])))
     tables = "\n".join(line for line in OPTIONS.splitlines() if line.startswith("|"))
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
     listed = {key for key in re.findall(r"`([a-z_]+\.[a-z0-9_.]+)", tables) if key.split(".")[0] in groups | {"train"}}

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from laws import check_net
 from omegaconf import OmegaConf
 
-from src.config.compose import CONFIGS
+from src.config.compose import CONFIGS, change, compose_config
 from src.config.instantiate import check, instantiate
 from src.data import Pcam, Pool, Pools
 from src.data.sets.published import Published
 from src.models.exactness import _has_exact_elements
+from src.runs.identity import run_id
 from src.training import ConfigError, Recipe, load_recipe
 
 RECIPES = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
@@ -31,7 +33,7 @@ SMALL = ["net.hidden_sizes=[4,4,6]", "conv.kernel_size=5", "dataset=digits", "da
 def options() -> list[str]:
     """Every file of the groups that a user chooses from, as an override that fits the others."""
     also = {"implementation": "group=sim2", "group": "mask=smooth_disc"}
-    groups = ("augment", "group", "kernel", "mask", "implementation", "optimizer", "scheduler", "logger")
+    groups = ("augment", "group", "kernel", "mask", "implementation", "optimizer", "scheduler", "logger", "method")
     return [
         f"{group}={path.stem} {also.get(group, '')}".strip()
         for group in groups
@@ -83,6 +85,49 @@ def test_recipe(name: str, noise: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_protocol_and_a_method(name: str) -> None:
+    recipe = yaml.safe_load((CONFIGS / "experiment" / f"{name}.yaml").read_text())
+    assert recipe.keys() == {"name", "defaults"}
+    assert [next(iter(entry)) for entry in recipe["defaults"]] == ["override /protocol", "override /method"]
+
+
+@pytest.mark.parametrize(
+    ("name", "combination"),
+    [
+        ("quickstart", "protocol=digits method=se2_separable_small"),
+        ("cifar10_plus_se2_separable", "protocol=cifar10_plus method=se2_separable"),
+        ("galaxy10_sim2_separable", "experiment=cnn_baseline protocol=galaxy10 method=sim2_separable_large"),
+    ],
+)
+def test_a_protocol_and_a_method_need_no_recipe(name: str, combination: str) -> None:
+    overrides = combination.split()
+    cfg, recipe = compose_config(overrides), compose_config([f"experiment={name}"])
+    assert cfg.name == "_".join(override.partition("=")[2] for override in overrides[-2:])
+    assert {**cfg, "name": name} == {**recipe}
+    assert run_id(cfg, [*overrides, "seed=0"]).startswith("seed0-"), "the folder above has their names"
+
+
+def test_what_is_chosen_last_wins_and_names_the_run() -> None:
+    cfg = compose_config(["experiment=stl10_sim2_separable", "method=se2_separable", "dataset=cifar10", "group=sim2"])
+    assert cfg.name == "stl10_se2_separable"
+    assert (cfg.dataset.size, cfg.augment.cutout, cfg.train.batch_size) == (32, 32, 64)
+    assert cfg.group.elements == [8, 3]
+    assert compose_config(["protocol=cifar10", "name=mine"]).name == "mine"
+
+
+def test_a_run_without_a_recipe_can_be_given_other_data() -> None:
+    cfg = compose_config(["protocol=cifar10", "method=cnn_baseline"])
+    change(cfg, "dataset=mnist")
+    assert (cfg.name, cfg.dataset.size) == ("cifar10_cnn_baseline", 28)
+
+
+@pytest.mark.parametrize("override", ["protocol=cifar10", "method=cnn_baseline", "experiment=cnn_baseline"])
+def test_a_run_cannot_be_made_another(override: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be changed in one that is there"):
+        change(compose_config([]), override)
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_headers_say_where_from_and_how(name: str) -> None:
     header = (CONFIGS / "experiment" / f"{name}.yaml").read_text().split("\nname:")[0]
     command = "make train" if name == "quickstart" else f"make train EXP={name}"
@@ -123,6 +168,7 @@ WRONG = {
     "trian.epochs=3": "`trian.epochs` is not a key of the configuration. Did you mean 'train.epochs'",
     "optimizer.lrr=1": "Did you mean 'optimizer.lr'",
     "epochs=3": r"Did you mean 'train.epochs'",
+    "protocol=cifar11": "`protocol` has no 'cifar11'. Did you mean 'cifar10'",
     "experiment=sim2_seperable": "`experiment` has no 'sim2_seperable'. Did you mean 'sim2_separable'",
     "group=sim3": "`group` has no 'sim3'. Did you mean 'sim2'",
     "implementation.formula='o h, o x'": "`implementation` must depend on .* lacks `i`",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from src.config.instantiate import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+COMBINED = ("protocol", "method")
+"""Config groups that a recipe is a choice of: each overrides others, and has no keys of its own."""
 
 
 def change(cfg: DictConfig, override: str) -> None:
@@ -27,13 +29,19 @@ def change(cfg: DictConfig, override: str) -> None:
     """
     if is_group(override):
         group = override.split("=")[0]
-        cfg[group] = compose_config([f"experiment={cfg.name}", override])[group]
+        if group in ("experiment", *COMBINED):
+            raise ConfigError(
+                f"`{group}` chooses what a new run is made of, and cannot be changed in one that is there; change "
+                f"single keys, or start another run with make train ARGS={override!r}."
+            )
+        there = (CONFIGS / "experiment" / f"{cfg.name}.yaml").exists()  # not for a combination of protocol and method
+        cfg[group] = compose_config([f"experiment={cfg.name}" if there else "~experiment", override])[group]
         return
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
         raise ConfigError(f"{override!r} is not an override key=value.") from error
-    if parsed.key_or_group not in (keys := sorted(flatten(cfg))):
+    if parsed.key_or_group not in (keys := sorted(_flatten(cfg))):
         raise ConfigError(
             f"`{parsed.key_or_group}` is not a key of the configuration. {nearest(parsed.key_or_group, keys)}"
         )
@@ -48,23 +56,45 @@ def compose_config(overrides: Sequence[str], name: str = "train") -> DictConfig:
     """
     try:
         with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-            return compose(name, overrides=list(overrides))
+            cfg = compose(name, overrides=list(overrides))
+        name_combination(cfg, overrides, choices)
+        return cfg
     except MissingConfigException as error:
         group, _, got = (error.missing_cfg_file or "").rpartition("/")
-        choices = [name for name in error.options or [] if not name.startswith("_")]  # those are parts of others
-        raise ConfigError(f"`{group}` has no {got!r}. {nearest(got, choices)}") from error
+        there = [name for name in error.options or [] if not name.startswith("_")]  # those are parts of others
+        raise ConfigError(f"`{group}` has no {got!r}. {nearest(got, there)}") from error
     except OverrideParseException as error:
         raise ConfigError(
             f"{error.override!r} is not an override key=value; in a shell, a value with spaces or commas needs two "
             "kinds of quotes, \"implementation.formula='oi h, o x'\"."
         ) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, overrides, name)) from error
+        raise ConfigError(_explain(error, overrides, name)) from error
     except ValueError as error:  # Hydra's own, for instance where a group is set to null
         raise ConfigError(f"{' '.join(overrides)} cannot be composed: {error}") from error
 
 
-def explain(error: Exception, overrides: Sequence[str], name: str) -> str:
+def choices(overrides: Sequence[str]) -> Mapping[str, str | None]:
+    """Which file each config group has."""
+    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
+        return compose("train", overrides=list(overrides), return_hydra_config=True).hydra.runtime.choices
+
+
+def name_combination(cfg: DictConfig, overrides: Sequence[str], find: Callable[[Sequence[str]], Mapping]) -> None:
+    """Name runs `<protocol>_<method>` where one of both is chosen otherwise than by a recipe, unless a name is given.
+
+    Args:
+        cfg: composed of the overrides.
+        overrides: as on the command line.
+        find: which file each config group has with overrides; asked only where it matters, as `choices` composes again.
+    """
+    given = {override.partition("=")[0] for override in overrides}
+    if given.intersection(COMBINED) and "name" not in given:
+        chosen = find(overrides)
+        cfg.name = "_".join(chosen[group] for group in COMBINED if chosen[group])
+
+
+def _explain(error: Exception, overrides: Sequence[str], name: str) -> str:
     """Hydra's message, or that a key does not exist and which do, or where several runs are started."""
     several = next((override for override in overrides if name == "train" and re.match(r"sweep[.=]", override)), None)
     if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'( requires|\n|$)", str(error)):
@@ -76,7 +106,7 @@ def explain(error: Exception, overrides: Sequence[str], name: str) -> str:
         )
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
         known = compose(name, overrides=[o for o in overrides if re.match(r"[a-z_/]+=", o) and is_group(o)])
-    keys = sorted(flatten(known))
+    keys = sorted(_flatten(known))
     for override in overrides:
         key = override.split("=")[0]
         if key not in keys and not is_group(override) and not key.startswith(("+", "~", "hydra.")):
@@ -101,12 +131,12 @@ def nearest(got: str, names: Sequence[str]) -> str:
     return f"Did you mean {' or '.join(map(repr, close))}?" if close else f"There are: {', '.join(sorted(there))}."
 
 
-def flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
+def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """Every key, and every group of keys, with dots."""
     for key in node:
         yield f"{prefix}{key}"
         if OmegaConf.is_dict(child := node._get_node(key)) and not child._is_interpolation() and not child._is_none():
-            yield from flatten(child, f"{prefix}{key}.")
+            yield from _flatten(child, f"{prefix}{key}.")
 
 
 def root_cause(error: BaseException) -> str:

@@ -31,6 +31,7 @@ IMPLEMENTATIONS = {
     "separable+2d": "oi h0, o h1, o x",
     "gseparable+2d": "oi h0, oi h1, oi x",
 }
+"""The forms that have names. `make docs` copies their formulas to configs/implementation."""
 
 
 class _Factor(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.compose import is_group, plain
+from src.config.compose import COMBINED, is_group, plain
 from src.config.instantiate import ConfigError
 
 PLACEMENT = (
@@ -62,7 +62,8 @@ def run_id(cfg: DictConfig, overrides: Sequence[str]) -> str:
 def shown(override: str) -> bool:
     """Whether an override is worth a part of a name."""
     key = override.split("=")[0].lstrip("+~")
-    return key not in ("experiment", "seed", "debug") and not any(f"{key}.".startswith(f"{p}.") for p in PLACEMENT)
+    named = ("experiment", *COMBINED, "seed", "debug")  # elsewhere in the name
+    return key not in named and not any(f"{key}.".startswith(f"{p}.") for p in PLACEMENT)
 
 
 def readable(override: str) -> str:

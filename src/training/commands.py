@@ -7,12 +7,11 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
-from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.compose import CONFIGS, compose_config, root_cause
+from src.config.compose import CONFIGS, choices, compose_config, root_cause
 from src.config.instantiate import ConfigError, instantiate
 from src.config.keys import check_keys
 from src.data import ImageDataModule
@@ -40,13 +39,13 @@ def load_data(overrides: Sequence[str]) -> Data:
 
     Args:
         overrides: as on the command line. With `experiment=NAME` everything is as that recipe has it, otherwise as
-            `dataset=NAME` and the others alone say.
+            `dataset=NAME` or `protocol=NAME` and the others alone say.
 
     Raises:
-        ConfigError: if neither is given, or if a value cannot be honoured, or the data cannot be had.
+        ConfigError: if none of these is given, or if a value cannot be honoured, or the data cannot be had.
     """
     given = {key for key, _, value in (override.partition("=") for override in overrides) if value}
-    if not given & {"dataset", "experiment"}:
+    if not given & {"dataset", "experiment", "protocol"}:
         raise ConfigError(f"`dataset` must be given, as dataset=NAME. There are: {', '.join(data_sets())}.")
     if "experiment" not in given:
         overrides = ["~experiment", *overrides]
@@ -57,13 +56,7 @@ def load_data(overrides: Sequence[str]) -> Data:
     except (InstantiationException, OmegaConfBaseException) as error:
         raise ConfigError(root_cause(error)) from error
     prepare(module)
-    return Data(chosen(overrides), cfg, module)
-
-
-def chosen(overrides: Sequence[str]) -> str:
-    """Which data set it is, on the command line or in the recipe."""
-    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-        return compose("train", overrides=list(overrides), return_hydra_config=True).hydra.runtime.choices["dataset"]
+    return Data(choices(overrides)["dataset"], cfg, module)
 
 
 def data_sets() -> list[str]:
