@@ -246,6 +246,7 @@ class H5(Arrays):
     """As `Arrays`, from an .h5 file.
 
     Args:
+        path: the file.
         in_memory: false reads the images of a batch when it is needed, for files that are larger than the memory.
         options: as for `Arrays`.
     """
@@ -253,9 +254,9 @@ class H5(Arrays):
     name = "h5"
     kind = ".h5"
 
-    def __init__(self, *, in_memory: bool = True, **options: Any) -> None:
+    def __init__(self, *, path: str | Path | None, in_memory: bool = True, **options: Any) -> None:
         self.in_memory = in_memory
-        super().__init__(**options)
+        super().__init__(path=path, **options)
 
     def available(self) -> list[str]:
         return h5_keys(self.path)
