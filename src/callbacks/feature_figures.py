@@ -27,6 +27,7 @@ from src.analysis.pictures import (
 from src.callbacks.probe import Probe, validation_batch, writers
 from src.data.warp import rotate
 from src.models.gconv import convolutions
+from src.require import require_positive
 
 Picture = tuple[str, np.ndarray]
 """A tag and an image (y, x, 3) of uint8."""
@@ -54,8 +55,7 @@ class FeatureFigures(Probe):
         self, every_epochs: int = 10, before_training: bool = True, samples: int = 512, layer: str | None = None
     ) -> None:
         super().__init__(every_epochs, before_training)
-        if type(samples) is not int or samples < 1:
-            raise ValueError(f"`samples` must be a positive integer, but got {samples!r}.")
+        require_positive(samples=samples)
         self.samples, self.layer = samples, layer
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
