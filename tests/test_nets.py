@@ -172,7 +172,7 @@ def test_skips_share_the_elements_of_the_main_path() -> None:
         ),
         ({"activation": "tanh"}, "`activation` must be one of relu, elu, gelu"),
         ({"pooling": "sum"}, "`pooling` must be one of max, mean, none, but got 'sum'"),
-        ({"pool_size": 5}, "`pool_size` must be 2 or 3"),
+        ({"pool_size": 5}, "`pool_size` must be one of 2, 3, but got 5"),
         ({"readout": "sum"}, "`readout` must be one of max, mean"),
         ({"dropout": 1.0}, r"`dropout` must be a probability in \[0, 1\), but got 1.0"),
         ({"widen_factor": 0.3}, "must be one or more positive integers"),

@@ -178,7 +178,7 @@ WRONG = {
     "dataset.size=30": "leaves 1 of 15 pixels over.*Sizes that work: 28 and 32",
     "conv.kernel_size=31": "kernel 31 and gets 24 pixels",
     "net.normalisation=batchnorm": "`normalisation` must be one of batch, instance, layer, none",
-    "kernel.hidden_size=0": "hidden_size >= 1",
+    "kernel.hidden_size=0": "`kernel.hidden_size` must be a positive integer, but got 0",
     "group=sim2 group.max_scale=0.5": "`max_scale` must be above 1, but got 0.5",
     "+net.droput=0.1": "`net.droput` is not an argument of .* Did you mean 'net.dropout'",
     "dataset.limit_train=0": "`limit_train` must be at least 1",

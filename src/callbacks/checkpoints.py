@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from src.callbacks.interruption import Interrupted, Interruption
 from src.data.io.files import replacing
+from src.require import require_choice, require_positive, require_positive_number
 
 LAST, PREVIOUS, BEST, WEIGHTS = "last.ckpt", "previous.ckpt", "best.ckpt", "weights.pt"
 SAVE = 1
@@ -47,12 +48,11 @@ class Checkpoints(Checkpoint):
         every_minutes: float = 10.0,
         every_steps: int | None = None,
     ) -> None:
-        if mode not in ("max", "min", None):
-            raise ValueError(f"`mode` must be 'max', 'min' or null, but got {mode!r}.")
-        if every_minutes <= 0 or (every_steps is not None and every_steps < 1):
-            raise ValueError(
-                f"`every_minutes` and `every_steps` must be positive, but got {every_minutes} and {every_steps}."
-            )
+        if mode is not None:
+            require_choice("mode", mode, ("max", "min"))
+        require_positive_number(every_minutes=every_minutes)
+        if every_steps is not None:
+            require_positive(every_steps=every_steps)
         self.folder, self.monitor, self.mode = Path(folder), monitor, mode
         self.every_seconds, self.every_steps = 60 * every_minutes, every_steps
         self.about: dict[str, Any] = {}

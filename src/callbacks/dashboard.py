@@ -20,6 +20,7 @@ from src.analysis.redundancy import MEASURES, group_convolutions
 from src.callbacks.checkpoints import Checkpoints
 from src.callbacks.probe import Probe, log, writers
 from src.models.tasks import Task
+from src.require import is_number
 
 CHARTS: dict[str, dict[str, list[str]]] = {
     "training": {
@@ -139,8 +140,7 @@ def declared(hparams: Mapping[str, Value]) -> dict[str, Scalar]:
                 f"`hparams` must name keys of scalars or lists, but {name} is {value!r}; name its parts one by one."
             )
         if value is not None:
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            shown[name] = value if is_number else str(value)
+            shown[name] = value if is_number(value) else str(value)
     return shown
 
 

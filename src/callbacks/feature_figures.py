@@ -16,6 +16,7 @@ from src.analysis.outcomes import COLUMNS, ROWS, draw_outcomes, draw_samples
 from src.analysis.pictures import draw_filters, draw_rotation, outputs, turns
 from src.callbacks.probe import Probe, validation_samples, writers
 from src.models.gconv import convolutions
+from src.require import require_positive
 
 Picture = tuple[str, np.ndarray]
 """A tag and an image (y, x, 3) of uint8."""
@@ -43,8 +44,7 @@ class FeatureFigures(Probe):
         self, every_epochs: int = 10, before_training: bool = True, samples: int = 512, layer: str | None = None
     ) -> None:
         super().__init__(every_epochs, before_training)
-        if type(samples) is not int or samples < 1:
-            raise ValueError(f"`samples` must be a positive integer, but got {samples!r}.")
+        require_positive(samples=samples)
         self.samples, self.layer = samples, layer
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from src.analysis.look import Job, untouched
 from src.callbacks.exact_state import gathered
 from src.data.samples import Samples, samples
+from src.require import require_positive
 
 
 class Probe(Callback):
@@ -32,8 +33,7 @@ class Probe(Callback):
     """
 
     def __init__(self, every_epochs: int = 10, before_training: bool = True) -> None:
-        if type(every_epochs) is not int or every_epochs < 1:
-            raise ValueError(f"`every_epochs` must be a positive integer, but got {every_epochs!r}.")
+        require_positive(every_epochs=every_epochs)
         self.every_epochs, self.before_training = every_epochs, before_training
         self._began, self._spent = 0.0, 0.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,16 +119,28 @@ def is_group(override: str) -> bool:
     return (CONFIGS / override.split("=")[0]).is_dir()
 
 
-def nearest(got: str, names: Sequence[str]) -> str:
-    """A hint: the nearest names, or all if none is near."""
-    close = difflib.get_close_matches(got, names, n=3, cutoff=0.6)
+def nearest(got: str, names: Collection[str], elsewhere: Collection[str] = ()) -> str:
+    """A hint: the nearest names, or those that end alike, or all; nothing if there are none.
+
+    Args:
+        got: a name or key. If it is in the same node as all names, what follows that is compared.
+        names: what it may be.
+        elsewhere: keys that are only named if they end as it does.
+    """
+    node = got[: got.rfind(".") + 1]
+    node = node if all(name.startswith(node) for name in names) else ""
+    short = {name.removeprefix(node): name for name in names}
+    last = got.removeprefix(node)
+    close = difflib.get_close_matches(last, short, n=3, cutoff=0.6)
     # Only those that are about as near as the nearest.
-    ratios = {name: difflib.SequenceMatcher(None, name, got).ratio() for name in close}
-    close = [name for name in close if ratios[name] > max(ratios.values()) - 0.1]
-    if not close and "." not in got:
-        close = [name for name in names if name.rpartition(".")[2] == got]
-    there = [name for name in names if "." not in name]
-    return f"Did you mean {' or '.join(map(repr, close))}?" if close else f"There are: {', '.join(sorted(there))}."
+    ratios = {name: difflib.SequenceMatcher(None, name, last).ratio() for name in close}
+    close = [short[name] for name in close if ratios[name] > max(ratios.values()) - 0.1]
+    if not close and "." not in last:
+        close = [name for name in (*names, *elsewhere) if name.rpartition(".")[2] == last]
+    if close:
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    there = [short[name] for name in sorted(short) if "." not in name]
+    return f"There are: {', '.join(there)}." if there else ""
 
 
 def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import hydra
@@ -32,21 +35,45 @@ def instantiate(config: DictConfig, **arguments: Any) -> Any:
         ConfigError: if a target is not on the allow-list, or leads out of it through an import.
     """
     container = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    for target in targets(container):
+    for target in _targets(container):
         check(target)
     return hydra.utils.instantiate(container, **arguments, _convert_="all")
 
 
-def targets(node: Any) -> Iterator[str]:
+def _targets(node: Any) -> Iterator[str]:
     """Every `_target_` in a container."""
     if OmegaConf.is_dict(node):
         if "_target_" in node:
             yield str(node["_target_"])
         for key in node:
-            yield from targets(node[key])
+            yield from _targets(node[key])
     elif OmegaConf.is_list(node):
         for value in node:
-            yield from targets(value)
+            yield from _targets(value)
+
+
+def locate(target: str) -> Any:
+    """What a target names; to be called with allowed ones only, as it imports.
+
+    Raises:
+        ConfigError: if there is no such thing, with the nearest that is there.
+    """
+    first, *rest = target.split(".")
+    found, path = import_module(first), first
+    for part in rest:
+        if isinstance(found, ModuleType) and not hasattr(found, part):
+            try:
+                import_module(f"{path}.{part}")
+            except ModuleNotFoundError as error:
+                if error.name != f"{path}.{part}":
+                    raise ConfigError(f"`_target_` {target} cannot be imported: {error}; install it.") from error
+        if not hasattr(found, part):
+            names = [f"{path}.{name}" for name in dir(found) if not name.startswith("_")]
+            close = difflib.get_close_matches(f"{path}.{part}", names, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"`_target_` must name a class or function, but there is no {target}.{hint}")
+        found, path = getattr(found, part), f"{path}.{part}"
+    return found
 
 
 def check(target: str) -> None:

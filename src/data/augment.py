@@ -15,10 +15,11 @@ from typing import NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from src.data.draw import is_number, is_range
+from src.data.draw import is_range
 from src.data.tables import uniform_table
 from src.data.warp import Border, Mode, check_border, crop, warp
 from src.groups import SO2, Dilation
+from src.require import is_number, require_choice, require_whole
 
 COLUMNS = ("angle", "scale", "flip y", "flip x", "shift y", "shift x", "hole y", "hole x")
 
@@ -77,15 +78,12 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         check_border(self.border)
-        if self.mode not in get_args(Mode):
-            raise ValueError(f"`augment.mode` must be 'bilinear' or 'bicubic', but got {self.mode!r}.")
+        require_choice("augment.mode", self.mode, get_args(Mode))
+        require_whole(**{"augment.crop": self.crop, "augment.cutout": self.cutout})
         if not is_number(self.rotate) or not 0 <= self.rotate <= 180:
             raise ValueError(f"`augment.rotate` must be degrees each way, from 0 to 180, but got {self.rotate!r}.")
         if self.scale is not None and not is_range(self.scale):
             raise ValueError(f"`augment.scale` must be null or [low, high] with 0 < low <= high, but got {self.scale}.")
-        for name in ("crop", "cutout"):
-            if type(value := getattr(self, name)) is not int or value < 0:
-                raise ValueError(f"`augment.{name}` must be a number of pixels, 0 to switch it off, but got {value!r}.")
         for name in ("flip", "flip_y"):
             if not isinstance(value := getattr(self, name), bool):
                 raise ValueError(f"`augment.{name}` must be true or false, but got {value!r}.")

@@ -18,6 +18,7 @@ from src.data.loader import Batches, ImageBatches, Loader
 from src.data.sources import Source, Split, Statistics
 from src.data.tables import generator
 from src.data.warp import Border
+from src.require import require_at_least
 
 
 class ImageDataModule(LightningDataModule):
@@ -197,11 +198,8 @@ class ImageDataModule(LightningDataModule):
     def _check_counts(self) -> None:
         counts = {"batch_size": self.batch_size, "eval_batch_size": self.eval_batch_size}
         counts |= {f"limit_{name}": limit for name, limit in self.limits.items() if limit is not None}
-        for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, but got {value}.")
-        if self.num_workers < 0:
-            raise ValueError(f"`num_workers` must be at least 0, but got {self.num_workers}.")
+        require_at_least(1, **counts)
+        require_at_least(0, num_workers=self.num_workers)
         if self.on_device and self.num_workers:
             raise ValueError(
                 f"`num_workers` must be 0 with on_device=true, as nothing is left to read, but got {self.num_workers}."

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from src.require import is_number
+
 SPLITS = ("train", "val", "test")
 
 
@@ -196,11 +198,6 @@ def _by_split(value: Any) -> dict[str, Any] | None:
 def _and_(names: Iterable[str]) -> str:
     """A list in words."""
     return " and ".join(names)
-
-
-def is_number(value: Any) -> bool:
-    """Whole or not; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_range(value: Any) -> bool:

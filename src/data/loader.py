@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from src.data.augment import Augmentation, Parameters
 from src.data.sources import Split, Statistics
 from src.data.tables import generator
+from src.require import require_at_least
 
 Batch = tuple[Tensor, Tensor]
 Key = tuple[int, Tensor]
@@ -94,9 +95,7 @@ class Batches(Sampler[Key]):
     """
 
     def __init__(self, n: int, batch_size: int, seed: int | None = None, *, rank: int = 0, ranks: int = 1) -> None:
-        for name, value in {"n": n, "batch_size": batch_size}.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, but got {value}.")
+        require_at_least(1, n=n, batch_size=batch_size)
         if ranks > 1 and min(n, batch_size) < 2 * ranks:
             raise ValueError(
                 f"`batch_size`, and the number of samples, must be at least {2 * ranks}, two for each of {ranks} "

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from src.groups import SO2
+from src.require import require_choice
 
 Mode = Literal["bilinear", "bicubic"]
 Border = Literal["zeros", "edge", "reflect"]
@@ -121,8 +122,7 @@ def crop(
 
 def check_border(border: str) -> None:
     """Raises ValueError for a border that does not exist."""
-    if border not in get_args(Border):
-        raise ValueError(f"`border` must be one of {', '.join(get_args(Border))}, but got {border!r}.")
+    require_choice("border", border, get_args(Border))
 
 
 def _inside(sites: Tensor, n: int, border: Border) -> Tensor:
@@ -164,5 +164,4 @@ def _check(images: Tensor, matrices: Tensor, mode: str) -> None:
             f"`matrices` must be one 2 x 2 matrix per image, {(len(images), 2, 2)}, but got {tuple(matrices.shape)}; "
             "use expand(len(images), 2, 2) to share one."
         )
-    if mode not in get_args(Mode):
-        raise ValueError(f"`mode` must be 'bilinear' or 'bicubic', but got {mode!r}.")
+    require_choice("mode", mode, get_args(Mode))

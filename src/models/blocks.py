@@ -14,7 +14,7 @@ from torch.distributed.nn.functional import all_reduce
 
 from src.models.field import Field, Pointwise
 from src.models.gconv import GConv
-from src.require import require_choice
+from src.require import require_choice, require_probability
 
 _ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU}
 
@@ -99,7 +99,7 @@ class Layers:
     def __post_init__(self) -> None:
         require_choice("normalisation", self.normalisation, tuple(_NORMS))
         require_choice("activation", self.activation, tuple(_ACTIVATIONS))
-        _require_probability("dropout", self.dropout)
+        require_probability(dropout=self.dropout)
 
     def norm(self, channels: int) -> nn.Module:
         """Of a field."""
@@ -128,8 +128,7 @@ class SpatialPool(nn.Module):
     def __init__(self, kind: str = "max", kernel_size: int = 2) -> None:
         super().__init__()
         require_choice("pooling", kind, ("max", "mean"))
-        if kernel_size not in (2, 3):
-            raise ValueError(f"`pool_size` must be 2 or 3, but got {kernel_size}.")
+        require_choice("pool_size", kernel_size, (2, 3))
         self.kind, self.kernel_size, self.padding = kind, kernel_size, kernel_size - 2
 
     def extra_repr(self) -> str:
@@ -200,7 +199,7 @@ class Head(nn.Sequential):
     def __init__(
         self, channels: int, classes: int, norm: Callable[[int], nn.Module], hidden: int = 256, dropout: float = 0.3
     ) -> None:
-        _require_probability("dropout", dropout)
+        require_probability(dropout=dropout)
         first = nn.Linear(channels, hidden, bias=False)
         super().__init__(first, norm(hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes))
 
@@ -223,9 +222,3 @@ class Invariants(nn.Module):
     def forward(self, field: Field) -> Float[Tensor, "n c"]:
         pool = torch.amax if self.kind == "max" else torch.mean
         return pool(field.pixels().flatten(1, -2), 1)
-
-
-def _require_probability(name: str, value: float) -> None:
-    """Raises ValueError unless 0 <= value < 1."""
-    if not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be a probability in [0, 1), but got {value!r}.")

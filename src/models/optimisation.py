@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from src.models.kernel import GroupKernel
+from src.require import require_at_least
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ class Schedule:
     warmup: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.warmup < 0:
-            raise ValueError(f"`scheduler.warmup` must be a number of epochs, 0 or more, but got {self.warmup}.")
+        require_at_least(0, **{"scheduler.warmup": self.warmup})
 
     def __call__(self, epoch: float, epochs: int) -> float:
         """The factor on the learning rate after `epoch` of `epochs`, a fraction within an epoch."""

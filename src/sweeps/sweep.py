@@ -8,12 +8,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
 from src.config.compose import compose_config, plain
 from src.config.instantiate import ConfigError
+from src.config.schema import check_sweep
 from src.runs import identity
 from src.sweeps.space import Axis, Point, axis, drawn, grid, parse, points
 from src.training.run import check_train
@@ -30,7 +30,6 @@ PLACEMENT = (
     "token",
 )
 """What of a sweep's configuration does not make it another one."""
-SEARCHES = ("grid", "random", "optuna")
 
 
 @dataclass(frozen=True)
@@ -153,56 +152,16 @@ def compose_sweep(words: Sequence[str]) -> Sweep:
 def check(sweep: Sweep) -> None:
     """Raises ConfigError if a value of the sweep's own cannot be honoured."""
     cfg, axes = sweep.cfg, sweep.axes
-    if cfg.search not in SEARCHES:
-        raise ConfigError(f"`sweep.search` must be one of {', '.join(SEARCHES)}, but got {cfg.search!r}.")
+    check_sweep(cfg)
     if not axes and not sweep.sets:
         raise ConfigError(
             f"`sweep` must run over something, but sweep={sweep.name} has no axes and the command has none; give one, "
             'such as ARGS="seed=0,1,2", or choose a sweep that has, such as SWEEP=seeds.'
         )
-    if cfg.search != "grid":
-        positive("trials", cfg.trials, whole=True)
-    elif cfg.trials is not None:
-        raise ConfigError(
-            "`sweep.trials` must be null with sweep.search=grid, which has as many as there are combinations."
-        )
     if cfg.search == "optuna" and (sweep.sets or "seed" in {each.key for each in axes}):
         raise ConfigError(
             "`sweep.list` and an axis `seed` cannot be searched by Optuna; use sweep.search=random or grid."
         )
-    positive("gpus_per_trial", cfg.gpus_per_trial)
-    if cfg.gpus_per_trial > 1 and cfg.gpus_per_trial != int(cfg.gpus_per_trial):
-        raise ConfigError(f"`sweep.gpus_per_trial` above 1 must be a whole number, but got {cfg.gpus_per_trial}.")
-    for key in ("gpus", "cpus_per_trial", "max_concurrent"):
-        if cfg[key] is not None:
-            positive(key, cfg[key], whole=True)
-    positive("grace", cfg.grace)
-    positive("nodes", cfg.nodes, whole=True)
-    if type(cfg.retries) is not int or cfg.retries < 0:
-        raise ConfigError(f"`sweep.retries` must be 0 or more, but got {cfg.retries!r}.")
-    if cfg.token not in ("required", "none"):
-        raise ConfigError(f"`sweep.token` must be required or none, but got {cfg.token!r}.")
-    check_early_stopping(cfg.early_stopping)
     for key in ("trainer.devices", "trainer.num_nodes"):
         if key in {override.partition("=")[0] for override in (*sweep.fixed, *sweep.keys)}:
             raise ConfigError(f"`{key}` is set by `sweep.gpus_per_trial`; set that.")
-
-
-def check_early_stopping(value: Any) -> None:
-    """Raises ConfigError unless it is null or complete."""
-    if value is None:
-        return
-    if not hasattr(value, "keys") or set(value) != {"grace", "reduction"}:
-        raise ConfigError(
-            f"`sweep.early_stopping` must be null or {{grace: epochs, reduction: factor}}, but got {value!r}."
-        )
-    positive("early_stopping.grace", value.grace, whole=True)
-    if not isinstance(value.reduction, int | float) or value.reduction <= 1:
-        raise ConfigError(f"`sweep.early_stopping.reduction` must be above 1, but got {value.reduction!r}.")
-
-
-def positive(key: str, value: Any, whole: bool = False) -> None:
-    """Raises ConfigError unless a number is."""
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value <= 0:
-        kind = "integer" if whole else "number"
-        raise ConfigError(f"`sweep.{key}` must be a positive {kind}, but got {value!r}.")

@@ -25,6 +25,7 @@ from src.callbacks.checkpoints import BEST, LAST
 from src.callbacks.exact_state import rewind
 from src.config.compose import plain
 from src.config.instantiate import ConfigError, instantiate
+from src.config.schema import check_run
 from src.models.blocks import share_statistics
 from src.runs import identity
 from src.runs.checkpoints import AtomicCheckpointIO, latest, load, load_weights, read_weights, write_text
@@ -313,16 +314,8 @@ def table(metrics: dict[str, float], folder: Path) -> Table:
 
 
 def check_train(cfg: DictConfig) -> None:
-    """Raises ConfigError if a number of the run itself is out of range."""
-    for key in ("epochs", "batch_size"):
-        if type(value := cfg.train[key]) is not int or value < 1:
-            raise ConfigError(f"`train.{key}` must be a positive integer, but got {value!r}.")
-    if type(cfg.seed) is not int or not 0 <= cfg.seed < 2**32:
-        raise ConfigError(f"`seed` must be an integer from 0 to 2^32 - 1, but got {cfg.seed!r}.")
-    if cfg.train.ema is not None and not 0 < cfg.train.ema < 1:
-        raise ConfigError(f"`train.ema` must be null or a decay between 0 and 1, but got {cfg.train.ema!r}.")
-    if cfg.train.patience is not None and (type(cfg.train.patience) is not int or cfg.train.patience < 1):
-        raise ConfigError(f"`train.patience` must be null or a number of epochs, but got {cfg.train.patience!r}.")
+    """Raises ConfigError if a value of the run itself cannot be honoured."""
+    check_run(cfg)
     if not (cfg.callbacks and cfg.callbacks.get("checkpoint")):
         raise ConfigError("`callbacks.checkpoint` must be there: the test set is looked at with the best checkpoint.")
     devices = cfg.trainer.devices

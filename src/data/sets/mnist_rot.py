@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,6 +15,7 @@ from src.data.io.fetch import File
 from src.data.sets.mnist import SIDE, Mnist
 from src.data.sets.published import Published
 from src.data.sources import Card, Pool, Pools, Source
+from src.require import require_choice
 
 _GENERATED = (10_000, 2_000, 50_000)
 
@@ -60,22 +61,36 @@ class MnistRotOfficial(Published):
         return Pools(learn=learn, test=test)
 
 
-def mnist_rot(source: Literal["generated", "official"] = "generated", **options: Any) -> Source:
+class MnistRot(Mnist):
     """Rotated MNIST, 10,000 / 2,000 / 50,000: generated from the 70,000 original digits, or as published.
 
     Args:
-        source: "generated" or "official".
-        options: as for `Mnist` and `MnistRotOfficial`; `counts` and `rotate` that are None are those of rotated MNIST.
+        source: "generated" or "official", which is a `MnistRotOfficial`.
+        counts, rotate: as for `Source`; of generated ones, None are those of rotated MNIST.
+        options: as for `Mnist`.
 
     Raises:
         ValueError: for another source.
     """
-    if source == "official":
-        return MnistRotOfficial(**options)
-    if source != "generated":
-        raise ValueError(f"`source` must be 'generated' or 'official', but got {source!r}.")
-    defaults = {"counts": _GENERATED, "rotate": True}
-    return Mnist(**options | {key: value for key, value in defaults.items() if options.get(key) is None})
+
+    def __new__(cls, *, source: Literal["generated", "official"] = "generated", **options: Any) -> Source:
+        require_choice("source", source, ("generated", "official"))
+        return MnistRotOfficial(**options) if source == "official" else super().__new__(cls)
+
+    def __init__(
+        self,
+        *,
+        source: Literal["generated", "official"] = "generated",
+        counts: Sequence[float] | None = None,
+        rotate: bool | Mapping[str, bool] | None = None,
+        **options: Any,
+    ) -> None:
+        counts, rotate = _GENERATED if counts is None else counts, True if rotate is None else rotate
+        super().__init__(counts=counts, rotate=rotate, **options)
+
+
+mnist_rot = MnistRot
+"""Its name in recipes."""
 
 
 def _parse(text: bytes, path: Path) -> Pool:

@@ -120,6 +120,7 @@ class H5(_Arrays):
     """As `_Arrays`, from an .h5 file.
 
     Args:
+        path: the file.
         in_memory: false reads the images of a batch when it is needed, for files that are larger than the memory.
         options: as for `_Arrays`.
     """
@@ -127,9 +128,9 @@ class H5(_Arrays):
     name = "h5"
     kind = ".h5"
 
-    def __init__(self, *, in_memory: bool = True, **options: Any) -> None:
+    def __init__(self, *, path: str | Path | None, in_memory: bool = True, **options: Any) -> None:
         self.in_memory = in_memory
-        super().__init__(**options)
+        super().__init__(path=path, **options)
 
     def available(self) -> list[str]:
         return h5_keys(self.path)

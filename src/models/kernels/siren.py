@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis
+from src.require import require_positive, require_positive_number, require_whole
 
 
 class Siren(nn.Module):
@@ -48,11 +49,9 @@ class Siren(nn.Module):
         omega_0: float = 10.0,
     ) -> None:
         super().__init__()
-        if num_hidden < 0 or hidden_size < 1 or not (first_omega_0 > 0 and omega_0 > 0):
-            raise ValueError(
-                "`kernel` siren needs num_hidden >= 0, hidden_size >= 1 and positive first_omega_0 and omega_0, but "
-                f"got {num_hidden}, {hidden_size}, {first_omega_0} and {omega_0}."
-            )
+        require_whole(**{"kernel.num_hidden": num_hidden})
+        require_positive(**{"kernel.hidden_size": hidden_size})
+        require_positive_number(**{"kernel.first_omega_0": first_omega_0, "kernel.omega_0": omega_0})
         columns = sum(axis.columns for axis in axes)
         self.omegas = (first_omega_0, *[omega_0] * num_hidden)
         widths = (columns, *[hidden_size] * num_hidden)

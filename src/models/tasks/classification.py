@@ -11,7 +11,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from src.models.tasks.base import Caption, Decisions, Score, Task, check_shape, per_class, shortened
-from src.require import require_fraction
+from src.require import require_probability
 
 ACCURACY = Score("accuracy", higher=True, share=True)
 
@@ -63,7 +63,7 @@ class Classification(Task):
         if known is None:
             known = {"acc": MulticlassAccuracy(classes, average="micro")}
         super().__init__(classes, metrics, known, primary)
-        require_fraction("task.label_smoothing", label_smoothing)
+        require_probability(**{"task.label_smoothing": label_smoothing})
         self.label_smoothing = label_smoothing
         self.register_buffer("weights", per_class(class_weights, classes, "task.class_weights"), persistent=False)
 

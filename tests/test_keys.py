@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+import re
 from functools import cache
 from typing import Any
 
 import pytest
 import yaml
+from lightning.pytorch.callbacks import RichModelSummary
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.utils.tensorboard import SummaryWriter
 
+from src.config.arguments import _KEPT, accepted_by
 from src.config.compose import CONFIGS, compose_config, plain
-from src.config.keys import KEPT, accepted_by, check_keys, locate
+from src.config.instantiate import locate
+from src.config.keys import check_keys
 from src.data import Mnist, MnistRotOfficial, mnist_rot
 from src.training import ConfigError
 
@@ -105,16 +108,83 @@ def test_misspelled_keys_are_refused(overrides: str) -> None:
     assert repr(hint) in message.partition("Did you mean")[2]
 
 
+MORE = {
+    "+seeds=3": "seed",
+    "+debg=true": "debug",
+    "+train.batchsize=3": "train.batch_size",
+    "+train.gradient_clp=1": "train.gradient_clip",
+    "+train.patiance=3": "train.patience",
+    "+train.shared_statistic=true": "train.shared_statistics",
+    "+pretrained.pth=x": "pretrained.path",
+    "+pretrained.strikt=true": "pretrained.strict",
+    "+paths.dta=x": "paths.data",
+    "+paths.cach=x": "paths.cache",
+    "+augment.flipy=true": "augment.flip_y",
+    "augment=rotate_scale +augment.scal=[1,2]": "augment.scale",
+    "augment=crop_flip_cutout +augment.cutot=3": "augment.cutout",
+    "+dataset.limit_trian=3": "dataset.limit_train",
+    "+dataset.num_worker=3": "dataset.num_workers",
+    "+dataset.reader.bordr=edge": "dataset.reader.border",
+    "dataset=pcam +dataset.miror=x": "dataset.mirrors",
+    "dataset=mnist_rot +dataset.cuonts=[1,2]": "dataset.counts",
+    "dataset=h5 +dataset.nmes=[a]": "dataset.names",
+    "dataset=images +dataset.chanels=3": "dataset.channels",
+    "dataset=galaxy10 +dataset.reader.flies=[x]": "dataset.reader.files",
+    "+group.samplng=grid": "group.sampling",
+    "group=r2xrplus +group.max_scal=2": "group.max_scale",
+    "group=r2xrplus +group.H.maxscale=2": "group.H.max_scale",
+    "+kernel.omega=3": "kernel.omega_0",
+    "+kernel.num_hiden=3": "kernel.num_hidden",
+    "mask=smooth_disc +mask.space.slop=3": "mask.space.slope",
+    "+mask.scal=null": "mask.scale",
+    "implementation=lifting +implementation.formulas=x": "implementation.formula",
+    "+conv.pading=3": "conv.padding",
+    "+conv.implementaton=x": "conv.implementation",
+    "+net.hiden_sizes=[8]": "net.hidden_sizes",
+    "+net.widen_facter=2": "net.widen_factor",
+    "+net.head.drop_out=0.1": "net.head.dropout",
+    "optimizer=sgd +optimizer.nestrov=true": "optimizer.nesterov",
+    "optimizer=adadelta +optimizer.roh=0.5": "optimizer.rho",
+    "scheduler=multistep +scheduler.gama=0.1": "scheduler.gamma",
+    "scheduler=none +scheduler.warm_up=3": "scheduler.warmup",
+    "+model.schedul=null": "model.schedule",
+    "+model.groups.kernel_decy=1": "model.groups.kernel_decay",
+    "+trainer.gradient_clip=1": "trainer.gradient_clip_val",
+    "+trainer.acelerator=cpu": "trainer.accelerator",
+    "+callbacks.chekpoint=null": "callbacks.checkpoint",
+    "+callbacks.checkpoint.every_minute=3": "callbacks.checkpoint.every_minutes",
+    "+observers.dashbord=null": "observers.dashboard",
+    "+observers.summary.max_dpth=3": "observers.summary.max_depth",
+    "observers=brief +observers.equivariance.angels=3": "observers.equivariance.angles",
+    "+observers.figures.every_epoch=3": "observers.figures.every_epochs",
+    "+observers.dashboard.hparam=null": "observers.dashboard.hparams",
+    "+logger.default_hp_metrics=true": "logger.default_hp_metric",
+    "+logger.flush_sec=5": "logger.flush_secs",
+}
+
+
+@pytest.mark.parametrize("overrides", MORE)
+def test_the_nearest_key_is_named(overrides: str) -> None:
+    key = overrides.partition("+")[2].partition("=")[0]
+    with pytest.raises(ConfigError) as error:
+        check_keys(changed(overrides))
+    message = str(error.value)
+    assert message.startswith(f"`{key}` is not ")
+    assert f"Did you mean {MORE[overrides]!r}" in message
+
+
 def test_every_group_of_the_configuration_is_among_them() -> None:
     others = {"experiment", "protocol", "method", "sweep"}  # which are not read by a run
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()} - others
     assert groups <= {key.split(".")[0] for key, *_ in SPELLING.values()}
+    assert groups <= {key.split(".")[0] for key in MORE.values()}
 
 
 OTHERS = {
     "+dataset.path=x": "`dataset.path` is not an argument of src.data.ImageDataModule or src.data.Digits. There are: ",
     "dataset=npz +dataset.in_memory=true": "`dataset.in_memory` is not an argument of .*Npz",
     "+group.max_scale=2": "`group.max_scale` is not .* There are: group.H, group.elements, group.sampling.",
+    "group=p4m +group.max_scale=2": "`group.max_scale` is not .* There are: group.H, group.elements, group.sampling.",
     "+group.H.foo=2": "`group.H.foo` is not an argument of src.groups.SO2; leave it out",
     "+trainer.max_epochs=3": "`trainer.max_epochs` is given by `train.epochs`",
     "~net.conv": "`net.conv` must be given, as src.models.nets.CKGResNet requires it; add .net.conv=",
@@ -148,6 +218,11 @@ def test_through_the_command_line() -> None:
         '+width=8 +net.hidden_sizes=["${width}",8]',
         '+sizes.small=8 +net.hidden_sizes=["${sizes.small}",8]',
         "+dataset.augment=null",
+        "+conv.implementation=oi +conv.elements=[4]",
+        '+group.max_scale=2 +net.widen_factor="${group.max_scale}"',
+        '+group.max_scale=2 +net.widen_factor="${..group.max_scale}"',
+        "+train.precision=16 +trainer.precision=16",
+        "+observers.progress=null +observers.dashboard={}",
         "+optimizer.fused=true +optimizer.betas=null",
     ],
 )
@@ -205,7 +280,7 @@ def test_nodes_in_lists_are_checked() -> None:
         check_keys(node(_target_="torch.nn.Linear", in_features=1, out_features=1, biass=True))
 
 
-def test_functions_accept_what_one_of_their_branches_accepts() -> None:
+def test_rotated_mnist_accepts_what_mnist_does() -> None:
     accepted = accepted_by(mnist_rot, {})
     assert not accepted.anything
     assert {"source", "path", "cache", "mirrors", "files", "rotate", "folds"} <= accepted.names
@@ -214,83 +289,114 @@ def test_functions_accept_what_one_of_their_branches_accepts() -> None:
 
 
 def test_what_the_logger_hands_on_is_what_its_writer_takes() -> None:
-    assert KEPT[TensorBoardLogger] == inspect.signature(SummaryWriter).parameters.keys() - {"log_dir"}
+    assert _KEPT[TensorBoardLogger] == inspect.signature(SummaryWriter).parameters.keys() - {"log_dir"}
+
+
+def test_what_the_summary_keeps_is_what_it_reads() -> None:
+    read = re.findall(r"summarize_kwargs.get\(\"(\w+)\"", inspect.getsource(RichModelSummary.summarize))
+    assert _KEPT[RichModelSummary] == set(read) != set()
+
+
+TARGETS = {match for path in CONFIGS.rglob("*.yaml") for match in re.findall(r"_target_: ([\w.]+)", path.read_text())}
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_signatures_say_what_every_target_of_the_configuration_accepts(target: str) -> None:
+    assert not accepted_by(locate(target), {}).anything
 
 
 class Base:
     def __init__(self, a: int, b: int = 0) -> None: ...
 
 
+class Closed(Base):
+    def __init__(self, c: int) -> None:
+        super().__init__(c)
+
+
 class Follows(Base):
     def __init__(self, c: int, **options: Any) -> None:
-        super().__init__(b=c, **options)
+        super().__init__(a=c, **options)
 
 
-class Twice(Follows):
-    def __init__(self, d: int = 0, **options: Any) -> None:
+class Between(Follows): ...
+
+
+class Twice(Between):
+    def __init__(self, d: int = 0, /, *rest: int, e: int, **options: Any) -> None:
         super().__init__(d, **options)
 
 
-class Inherits(Twice): ...
+class ByNew:
+    def __new__(cls, f: int, g: int = 0) -> Base:
+        return Base(f, g)
+
+
+class Open:
+    def __init__(self, h: int, **options: Any) -> None: ...
 
 
 class Nothing: ...
 
 
-def keeps(e: int, **options: Any) -> Mapping[str, Any]:
-    return options
+def plain_function(i: int, j: int = 0, *, k: int) -> None: ...
 
 
-def pops(**options: Any) -> Base:
-    options.pop("anything")
-    return Base(**options)
-
-
-def reads(**options: Any) -> Base:
-    return Base(**options) if options.get("a") else Base(**options | {"a": 1})
-
-
-def calls(make: Callable[..., Any], **options: Any) -> Any:
-    return make(b=1, **options)
-
-
-def endless(**options: Any) -> Any:
-    return endless(**options)
-
-
-def local(**options: Any) -> Any:
-    make = Base
-    return make(**options)
+def open_function(m: int, **options: Any) -> None: ...
 
 
 @pytest.mark.parametrize(
     ("target", "names", "required"),
     [
         (Base, "ab", "a"),
-        (Follows, "ac", "ac"),
-        (Twice, "ad", "a"),
-        (Inherits, "ad", "a"),
+        (Closed, "c", "c"),
+        (Follows, "abc", "c"),
+        (Between, "abc", "c"),
+        (Twice, "abce", "e"),
+        (ByNew, "fg", "f"),
         (Nothing, "", ""),
-        (reads, "ab", ""),
-        (dict, None, ""),
-        (keeps, None, "e"),
-        (pops, None, ""),
-        (calls, None, "make"),
-        (endless, None, ""),
-        (local, None, ""),
+        (plain_function, "ijk", "ik"),
     ],
 )
-def test_options_are_followed(target: Any, names: str | None, required: str) -> None:
+def test_arguments_are_those_of_signatures(target: Any, names: str, required: str) -> None:
     accepted = accepted_by(target, {})
-    assert accepted.anything is (names is None)
-    assert names is None or accepted.names == set(names)
-    assert accepted.required == ({required} if required in ("make", "e") else set(required))
+    assert not accepted.anything
+    assert accepted.names == set(names)
+    assert accepted.required == set(required)
+    assert accepted.by == ()
 
 
-def test_options_are_followed_to_an_argument() -> None:
-    make = {"_target_": "src.data.Mnist", "_partial_": True, "path": "x"}
-    accepted = accepted_by(calls, {"make": make})
-    assert accepted.names == accepted_by(locate("src.data.Mnist"), {}).names | {"make"} - {"b"}
-    assert accepted.required == {"make", "cache"}
+@pytest.mark.parametrize(("target", "required"), [(dict, ""), (Open, "h"), (open_function, "m")])
+def test_where_options_end_nowhere_every_key_is_accepted(target: Any, required: str) -> None:
+    accepted = accepted_by(target, {})
+    assert accepted.anything
+    assert accepted.required == set(required)
+
+
+@pytest.mark.parametrize(("target", "names"), [(Base, "b"), (Follows, "ab"), (plain_function, "jk"), (Nothing, "")])
+def test_what_is_given_by_position_is_not_accepted_by_name(target: Any, names: str) -> None:
+    assert accepted_by(target, {"_args_": [1]}).names == set(names)
+
+
+PARTIAL = {"_target_": "src.data.Mnist", "_partial_": True, "path": "x"}
+
+
+@pytest.mark.parametrize("target", [Open, open_function, Follows])
+def test_options_go_to_a_partial_target_beside_them(target: Any) -> None:
+    own, other = accepted_by(target, {}), accepted_by(locate("src.data.Mnist"), {})
+    accepted = accepted_by(target, {"make": PARTIAL})
+    assert accepted.names == own.names | other.names
+    assert accepted.required == own.required | {"cache"}, "it has its path"
     assert accepted.by == ("src.data.Mnist",)
-    assert accepted_by(calls, {"make": make | {"_partial_": False}}).anything, "an object is called, not its class"
+    assert not accepted.anything
+
+
+@pytest.mark.parametrize("target", [Base, Closed, plain_function])
+def test_without_options_nothing_goes_to_a_partial_target(target: Any) -> None:
+    assert accepted_by(target, {"make": PARTIAL}) == accepted_by(target, {})
+
+
+@pytest.mark.parametrize("target", [Open, open_function])
+def test_options_do_not_go_to_an_object(target: Any) -> None:
+    assert accepted_by(target, {"make": PARTIAL | {"_partial_": False}}).anything
+    assert accepted_by(target, {"make": {"path": "x"}}).anything
