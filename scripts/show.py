@@ -60,7 +60,7 @@ def first_of_each(labels: Tensor, classes: int, samples: int) -> Tensor:
 def seen_in_training(train: ImageBatches, rows: Tensor, epoch: int) -> Tensor:
     """What training gets, with its normalisation undone: (n, c, y, x) in [0, 1]."""
     images, _ = train.finish(train[epoch, rows], torch.device("cpu"))
-    return images * train.std + train.mean
+    return train.denormalise(images)
 
 
 def caption(data: Data) -> list[str]:

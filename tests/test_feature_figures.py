@@ -27,7 +27,6 @@ from src.analysis.pictures import (
     element_label,
     mosaic,
     outputs,
-    seen,
 )
 from src.callbacks.feature_figures import FeatureFigures, convolutions
 from src.config.compose import compose_config
@@ -181,9 +180,11 @@ def test_samples_are_shown_as_they_were_before_normalisation() -> None:
     rows = torch.arange(5)
     normalised, _ = dataset.finish(dataset[0, rows], torch.device("cpu"))
     originals = dataset.split.images[rows] / 255
-    assert torch.allclose(seen(normalised, dataset), originals, atol=1e-5)
+    assert torch.allclose(dataset.denormalise(normalised), originals, atol=1e-5)
+    assert torch.allclose(dataset.normalise(originals), normalised, atol=1e-5)
+    assert dataset.denormalise(torch.tensor([-99.0, 99.0])).unique().tolist() == [0, 1], "clamped"
     assert not torch.allclose(normalised, originals, atol=0.1)
-    figure = draw_samples(seen(normalised, dataset), torch.zeros(5).long(), torch.zeros(5, 10), "0123456789")
+    figure = draw_samples(dataset.denormalise(normalised), torch.zeros(5).long(), torch.zeros(5, 10), "0123456789")
     assert shown(figure)[:20, 21:41, 0] == pytest.approx(originals[1, 0].numpy(), abs=1e-5)
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from src.analysis.drawing import COLOURS, figure
-from src.data.loader import ImageBatches
 from src.groups import O2, SO2, Dilation, Group, Reflection, Trivial
 from src.models import Field, GConv
 
@@ -28,11 +27,6 @@ COLUMNS, ROWS = 8, 4
 """Samples in a picture of them."""
 RIGHT, WRONG = COLOURS[6], COLOURS[1]
 """Colours of the text of samples."""
-
-
-def seen(images: Tensor, dataset: ImageBatches) -> Tensor:
-    """Normalised images as they were before, in [0, 1]."""
-    return (images * dataset.std.to(images) + dataset.mean.to(images)).clamp(0, 1)
 
 
 def outputs(conv: GConv, run: Callable[[], Tensor]) -> Field:

@@ -22,7 +22,6 @@ from src.analysis.pictures import (
     draw_rotation,
     draw_samples,
     outputs,
-    seen,
 )
 from src.callbacks.probe import Probe, validation_batch, writers
 from src.data.warp import rotate
@@ -92,17 +91,16 @@ class FeatureFigures(Probe):
         images, _ = validation_batch(trainer, 1, module.device)
         dataset, border = trainer.datamodule.datasets["val"], trainer.datamodule.source.border
         angles = 2 * pi * torch.arange(TURNS, dtype=torch.float64, device=module.device) / TURNS
-        turned = rotate(seen(images, dataset).expand(TURNS, -1, -1, -1), angles, border=border)
-        mean, std = (value.to(turned) for value in (dataset.mean, dataset.std))
+        turned = rotate(dataset.denormalise(images).expand(TURNS, -1, -1, -1), angles, border=border)
         conv = convolutions(module.net)[name]
-        features = outputs(conv, lambda: forward(trainer, module, (turned - mean) / std))
+        features = outputs(conv, lambda: forward(trainer, module, dataset.normalise(turned)))
         return [("features/rotation", pixels(draw_rotation(turned, features, conv, name)))]
 
     def _samples(self, trainer: Trainer, module: LightningModule) -> list[Picture]:
         images, labels = validation_batch(trainer, self.samples, module.device)
         logits = forward(trainer, module, images)
         names = trainer.datamodule.source.labels
-        shown = seen(images, trainer.datamodule.datasets["val"])
+        shown = trainer.datamodule.datasets["val"].denormalise(images)
         worst = functional.cross_entropy(logits, labels, reduction="none").argsort(descending=True, stable=True)
         first = torch.arange(len(labels), device=labels.device)
         drawn = {

@@ -21,7 +21,6 @@ from src.analysis.pictures import (
     draw_rotation,
     draw_samples,
     outputs,
-    seen,
 )
 from src.analysis.redundancy import MEASURES, WHOLE, Spectra, Spectrum, averaged, draw_redundancy
 from src.data.warp import rotate
@@ -222,16 +221,15 @@ def features(subject: Subject) -> tuple[str, list[Item]]:
         "maps turn with the image, and with a group of rotations they also move along its elements."
     )
     turned = turns(subject)
-    mean, std = (value.to(turned) for value in (subject.test.mean, subject.test.std))
     with torch.no_grad():
-        field = outputs(layers[name], lambda: predict(subject.net, (turned - mean) / std))
+        field = outputs(layers[name], lambda: predict(subject.net, subject.test.normalise(turned)))
     drawn = draw_rotation(turned, field, layers[name], name)
     return says, [picture("features", "Feature maps of a turned test image.", drawn)]
 
 
 def turns(subject: Subject) -> Tensor:
     """An image under `TURNS` turns, (n, c, y, x) in [0, 1]."""
-    image = seen(subject.images[:1], subject.test).expand(TURNS, -1, -1, -1)
+    image = subject.test.denormalise(subject.images[:1]).expand(TURNS, -1, -1, -1)
     angles = 2 * pi * torch.arange(TURNS, dtype=torch.float64, device=image.device) / TURNS
     return rotate(image, angles, border=subject.data.source.border)
 
@@ -255,7 +253,7 @@ def predictions(subject: Subject) -> tuple[str, list[Item]]:
 def samples(subject: Subject, name: str, says: str, order: Tensor) -> Picture:
     """The first images in an order (n,)."""
     rows = order[: COLUMNS * ROWS]
-    shown = seen(subject.images[rows], subject.test)
+    shown = subject.test.denormalise(subject.images[rows])
     return picture(
         name, says, draw_samples(shown, subject.labels[rows], subject.logits[rows], subject.data.source.labels)
     )
