@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from src.analysis.drawing import COLOURS, figure
+from src.data.warp import Border, rotate
 from src.groups import O2, SO2, Dilation, Group, Reflection, Trivial
 from src.models import Field, GConv
 
@@ -27,6 +28,12 @@ COLUMNS, ROWS = 8, 4
 """Samples in a picture of them."""
 RIGHT, WRONG = COLOURS[6], COLOURS[1]
 """Colours of the text of samples."""
+
+
+def turns(image: Tensor, border: Border) -> Tensor:
+    """An image (1, c, y, x) in [0, 1] under `TURNS` turns, (n, c, y, x)."""
+    angles = 2 * pi * torch.arange(TURNS, dtype=torch.float64, device=image.device) / TURNS
+    return rotate(image.expand(TURNS, -1, -1, -1), angles, border=border)
 
 
 def outputs(conv: GConv, run: Callable[[], Tensor]) -> Field:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import pi
 
 import numpy as np
 import torch
@@ -16,15 +15,14 @@ from src.analysis.look import Task
 from src.analysis.pictures import (
     COLUMNS,
     ROWS,
-    TURNS,
     draw_confusion,
     draw_filters,
     draw_rotation,
     draw_samples,
     outputs,
+    turns,
 )
 from src.callbacks.probe import Probe, validation_batch, writers
-from src.data.warp import rotate
 from src.models.gconv import convolutions
 
 Picture = tuple[str, np.ndarray]
@@ -89,9 +87,8 @@ class FeatureFigures(Probe):
 
     def _rotation(self, trainer: Trainer, module: LightningModule, name: str) -> list[Picture]:
         images, _ = validation_batch(trainer, 1, module.device)
-        dataset, border = trainer.datamodule.datasets["val"], trainer.datamodule.source.border
-        angles = 2 * pi * torch.arange(TURNS, dtype=torch.float64, device=module.device) / TURNS
-        turned = rotate(dataset.denormalise(images).expand(TURNS, -1, -1, -1), angles, border=border)
+        dataset = trainer.datamodule.datasets["val"]
+        turned = turns(dataset.denormalise(images), trainer.datamodule.source.border)
         conv = convolutions(module.net)[name]
         features = outputs(conv, lambda: forward(trainer, module, dataset.normalise(turned)))
         return [("features/rotation", pixels(draw_rotation(turned, features, conv, name)))]
