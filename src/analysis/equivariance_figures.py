@@ -55,6 +55,7 @@ def draw_errors(errors: Mapping[str, Mapping[str, float]], legend: str = "", lin
         heights = [max(own[places[n]], 1e-17) for n in at]  # zero has no place on a logarithmic axis
         axes.semilogy(at, heights, f"{marker}{line}", fillstyle="none", color=colour, label=name)
     axes.set_xticks(range(len(places)), places, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_xlim(-0.5, len(places) - 0.5)
     axes.set_ylabel("relative error")
     axes.grid(alpha=0.3)
     axes.legend(title=legend, loc="center left", bbox_to_anchor=(1.01, 0.5))

@@ -132,15 +132,15 @@ def _redundancy(runs: _Runs) -> tuple[str, list[Item]]:
     says = (
         "How much of a kernel is copies of itself along the group: singular values of every kernel as a matrix "
         "(elements, pixels), as means over a layer, beside two controls, the weights that the run began with, built "
-        "anew unless they are gone, and white noise under the same windows. A layer of rank 1 by its form has that "
-        "rank whatever it learns, and says nothing about training; means are over the others, or all if it is all."
+        "anew (left out if they are gone), and white noise under the same windows. A layer of rank 1 by its form has "
+        "that rank whatever it learns, and says nothing about training; overall means leave it out, unless all are so."
         + (f" Runs that have no layer with a group axis: {', '.join(absent)}." if absent else "")
     )
     if "" in found:
         drawn, rows, head = draw_redundancy(**found[""]), _spectrum_rows(found[""]), ("layer", "rank by its form")
     else:
         drawn = _draw_means({name: _means(kinds) for name, kinds in found.items()})
-        rows = [[name, *row] for name, kinds in found.items() for row in _mean_rows(kinds)]
+        rows = [[name, *_row(kind, own)] for name, kinds in found.items() for kind, own in _means(kinds).items()]
         head = ("",)
     shown = picture("redundancy", "What is shared along the group, beside both controls.", drawn)
     return says, [shown, Table(rows, (*head, "kernels", *_MEASURES.values()))]
@@ -153,13 +153,8 @@ def _spectrum_rows(kinds: _Kinds) -> list[list[str]]:
         for part, own in measured.items():
             name = (layer if part == WHOLE else f"{layer}, {part}", "1" if own.forced else "any")
             there = {kind: found[layer][part] for kind, found in kinds.items() if part in found.get(layer, {})}
-            rows += [[*name, kind, *_written(_mean([spectrum]))] for kind, spectrum in there.items()]
-    return [*rows, *(["mean", "", *row] for row in _mean_rows(kinds))]
-
-
-def _mean_rows(kinds: _Kinds) -> list[list[str]]:
-    """A row for each kind."""
-    return [[kind, *_written(own)] for kind, own in _means(kinds).items()]
+            rows += [[*name, *_row(kind, _mean([spectrum]))] for kind, spectrum in there.items()]
+    return rows + [["mean", "", *_row(kind, own)] for kind, own in _means(kinds).items()]
 
 
 def _means(kinds: _Kinds) -> dict[str, list[float]]:
@@ -174,9 +169,9 @@ def _mean(spectra: Sequence[Spectrum]) -> list[float]:
     return [fmean(getattr(own, measure) for own in spectra) for measure in MEASURES]
 
 
-def _written(values: Sequence[float]) -> list[str]:
-    """To three places."""
-    return [f"{value:.3f}" for value in values]
+def _row(kind: str, values: Sequence[float]) -> list[str]:
+    """Of a table, values to three places."""
+    return [kind, *(f"{value:.3f}" for value in values)]
 
 
 def _draw_means(runs: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
@@ -189,7 +184,7 @@ def _draw_means(runs: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
             ax.bar(list(at), list(at.values()), width=0.25, color=style["color"], label=kind)
         ax.set_xticks(range(len(runs)), list(runs), rotation=40, ha="right", rotation_mode="anchor")
         ax.set_title(_MEASURES[measure], fontsize=10)
-    panels[0].legend(fontsize=8)
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LINES))
     return drawn
 
 

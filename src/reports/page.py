@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
@@ -20,11 +19,9 @@ _TEMPLATE = Path(__file__).with_name("template.html")
 _NAME = "report.html"
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A PNG within the page, and beside it under its name."""
 
-    kind: ClassVar[str] = "picture"
     name: str
     """Of the file, without `.png`."""
     says: str
@@ -37,20 +34,16 @@ class Picture:
         return b64encode(self.content).decode()
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Rows of cells; the first cell of a row is its name."""
 
-    kind: ClassVar[str] = "table"
     rows: Sequence[Sequence[str]]
     head: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
     """Text in which every space counts."""
 
-    kind: ClassVar[str] = "code"
     text: str
 
 
@@ -58,8 +51,7 @@ Item = Picture | Table | Code | str
 """What a section is made of; a text is a paragraph."""
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A part of a page."""
 
     title: str

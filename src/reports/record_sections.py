@@ -14,7 +14,7 @@ from src.config.instantiate import ConfigError
 from src.reports.curves import MEMORY, SPEED, Line, draw_lines, lines, rates, scalars
 from src.reports.loaded_run import Entry, LoadedRun
 from src.reports.page import UNKNOWN, Code, Item, Section, Table, known, picture, table
-from src.reports.words import PRIMARY, TITLES, UNITS, written
+from src.reports.words import TITLES, UNITS, written
 from src.runs import compare
 from src.runs.checkpoints import load
 from src.runs.record import Run, sessions
@@ -28,14 +28,14 @@ _MILLIONS = "{:,.2f} million"
 def overview(entries: Sequence[Entry]) -> Section:
     """What runs came to, and where they come from."""
     says = (
-        "What each run came to and where it comes from, as its own files have it: the test set was looked at once, "
-        "with the weights of the best epoch by validation"
+        "What a run came to and where it comes from, as its own files have it: the test set was looked at once, "
+        "with the weights of the best epoch by validation."
     )
     if len(entries) == 1:
         (entry,) = entries
         items = [table({"": _results(entry)}), table({"": _origin(entry.run)}), *_sessions(entry.run)]
-        return Section("Result", f"{says}.", items)
-    says += ". Runs differ in the keys of the configuration that are named, apart from where they were placed."
+        return Section("Result", says, items)
+    says += " Runs differ in the keys of the configuration that are named, apart from where they were placed."
     rows = {}
     for entry, differs in zip(entries, _differences([entry.run for entry in entries]), strict=True):
         origin = _origin(entry.run)
@@ -50,8 +50,8 @@ def training(entries: Sequence[Entry]) -> Section:
         return Section("Training", "There are no curves: there are no TensorBoard files with an epoch that is over.")
     absent = [entry.name for entry in entries if entry.name not in logged]
     says = (
-        f"Loss, {TITLES[PRIMARY]} and learning rate over epochs, read from TensorBoard files; those of training are "
-        "means over an epoch, while the weights change and images are augmented"
+        "What was logged, over epochs, read from TensorBoard files; values of training are means over an epoch, while "
+        "the weights change and images are augmented"
         + (f"; without files, or an epoch that is over: {', '.join(absent)}." if absent else ".")
     )
     return Section("Training", says, [picture("training", "Curves over epochs.", draw_lines(_panels(logged)))])
@@ -79,19 +79,18 @@ def costs(entries: Sequence[Entry]) -> Section:
 def reproduction(entries: Sequence[Entry]) -> Section:
     """The commands, and the configuration of a run that is alone."""
     says = (
-        "The command of the first session, to be typed at the commit that the report of a run names (a + says that "
-        "files differed from it), and the whole configuration, resolved"
+        "The command of a run's first session, to be typed at the commit that the page of the run has above (a + says "
+        "that files differed from it), and below it the whole configuration, resolved."
     )
-    commands = {entry.name: _command(entry.run) for entry in entries}
-    if "" not in commands:
-        shown = "\n".join(f"{typed or UNKNOWN}  # {name}" for name, typed in commands.items())
-        return Section("Reproduction", f"{says}, which the report of each run alone has.", [Code(shown)])
-    typed, config = commands[""], entries[0].run.config
-    items = [
-        Code(typed) if typed else "The command is not known: the run's status.json does not have it.",
-        Code(OmegaConf.to_yaml(OmegaConf.create(config))) if config else "There is no config.yaml that can be read.",
-    ]
-    return Section("Reproduction", f"{says}.", items)
+    commands = []
+    for entry in entries:
+        typed = _command(entry.run) or "# not known: status.json does not have it"
+        commands.append(f"{typed}  # {entry.name}" if entry.name else typed)
+    items: list[Item] = [Code("\n".join(commands))]
+    if len(entries) == 1:
+        config = entries[0].run.config
+        items.append(Code(OmegaConf.to_yaml(config)) if config else "There is no config.yaml that can be read.")
+    return Section("Reproduction", says, items)
 
 
 def _results(entry: Entry) -> dict[str, str]:
