@@ -79,8 +79,8 @@ def costs(entries: Sequence[Entry]) -> Section:
 def reproduction(entries: Sequence[Entry]) -> Section:
     """The commands, and the configuration of a run that is alone."""
     says = (
-        "The command of a run's first session, to be typed at the commit that the page of the run has above (a + says "
-        "that files differed from it), and below it the whole configuration, resolved."
+        "The command of a run's first session, to be typed at the commit that its page names (a + says that files "
+        "differed from it); its page also has the whole configuration, resolved."
     )
     commands = []
     for entry in entries:
