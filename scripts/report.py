@@ -16,7 +16,7 @@ from src.training.commands import fail
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print where the page is; errors of the user's are a line."""
+    """Print where the page is. User errors print as one line."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="the folder of a run")
     parser.add_argument(

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from src.analysis.drawing import png
-from src.analysis.pictures import seen
 from src.analysis.sheet import ROWS, contact_sheet
 from src.config.instantiate import ConfigError
 from src.data.io.files import replacing
@@ -61,7 +60,7 @@ def _first_of_each(labels: Tensor, classes: int, samples: int) -> Tensor:
 
 def _seen_in_training(train: ImageBatches, rows: Tensor, epoch: int) -> Tensor:
     """What training gets, with its normalisation undone: (n, c, y, x) in [0, 1]."""
-    return seen(train.finish(train[epoch, rows], torch.device("cpu"))[0], train)
+    return train.denormalise(train.finish(train[epoch, rows], torch.device("cpu"))[0])
 
 
 def _caption(data: Data) -> list[str]:

@@ -169,10 +169,12 @@ def test_a_wrong_prediction_is_marked_and_a_right_one_is_not() -> None:
 
 def test_samples_are_shown_as_they_were_before_normalisation() -> None:
     recipe = build(compose_config([*SMALL]))
+    dataset = recipe.datamodule.datasets["val"]
     found = samples(recipe.datamodule, "val", 5, torch.device("cpu"), 10)
-    originals = recipe.datamodule.datasets["val"].split.images[:5] / 255
+    originals = dataset.split.images[:5] / 255
     assert torch.allclose(found.shown(found.images), originals, atol=1e-5)
     assert torch.allclose(found.normalised(originals), found.images, atol=1e-5)
+    assert dataset.denormalise(torch.tensor([-99.0, 99.0])).unique().tolist() == [0, 1], "clamped"
     assert not torch.allclose(found.images, originals, atol=0.1)
     figure = draw_samples(
         Classification(10), found.shown(found.images), torch.zeros(5).long(), torch.zeros(5, 10), "0123456789"

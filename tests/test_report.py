@@ -24,18 +24,18 @@ from torch import nn
 from scripts import report as command
 from src.analysis.redundancy import group_convolutions, spectra
 from src.config.compose import compose_config
-from src.reports import several, single
 from src.reports.costs import costs
-from src.reports.curves import Line, lines, scalars
-from src.reports.loaded_run import Subject, subject
-from src.reports.page import TEMPLATE, Code, Note, Section, Table, html
-from src.reports.report import report
-from src.reports.several import Entry, differences, remarks
-from src.reports.single import NO_GROUP, rates, spectrum_rows
+from src.reports.curves import Line, lines, rates, scalars
+from src.reports.loaded_run import Entry, LoadedRun, load_run
+from src.reports.net_sections import _ALONE, _NO_GROUP, _SHARED, _spectrum_rows
+from src.reports.page import _TEMPLATE, Code, Section, Table, _html
+from src.reports.record_sections import _differences, _remarks
+from src.reports.report import _sections, report
 from src.runs.record import read
 from src.training import ConfigError, load_recipe, train
 
-SINGLE = ["Result", "Training", *single.OF_NET, "Costs", "Reproduction"]
+OF_NET = [*_SHARED, *_ALONE]
+SINGLE = ["Result", "Training", *OF_NET, "Costs", "Reproduction"]
 SEVERAL = ["Runs", "Training", "Robustness", "Equivariance", "Redundancy", "Costs", "Reproduction"]
 PLAIN = ("group=r2", "kernel=lattice", "mask=none", "implementation=nonseparable")
 HOSTILE = "<script>alert(1)</script>&\"'"
@@ -109,9 +109,9 @@ def written(equivariant: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def look(equivariant: Path) -> Subject:
+def look(equivariant: Path) -> LoadedRun:
     """Its net."""
-    return subject(read(equivariant), 1000)
+    return load_run(read(equivariant), 1000)
 
 
 def copy(folder: Path, to: Path, *without: str, **status: Any) -> Path:
@@ -200,16 +200,16 @@ def test_texts_are_shown_and_not_obeyed(equivariant: Path, tmp_path: Path) -> No
     assert "script" not in compared.tags
     assert compared.sections["runs"].count(HOSTILE) == 3, "the recipe, the run, and in what it differs"
 
-    sections = [Section(HOSTILE, HOSTILE, [Table([[HOSTILE, HOSTILE]], [HOSTILE]), Code(HOSTILE), Note(HOSTILE)])]
-    assert "script" not in Page(html(HOSTILE, sections)).tags
-    careless = Environment().from_string(TEMPLATE.read_text()).render(title="", sections=sections)
+    sections = [Section(HOSTILE, HOSTILE, [Table([[HOSTILE, HOSTILE]], [HOSTILE]), Code(HOSTILE), HOSTILE])]
+    assert "script" not in Page(_html(HOSTILE, sections)).tags
+    careless = Environment().from_string(_TEMPLATE.read_text()).render(title="", sections=sections)
     assert "script" in Page(careless).tags, "the test sees it"
 
 
 def test_plain_cnn(plain: Path) -> None:
     page = Page(report([plain]).read_text())
     assert list(page.sections) == anchors(SINGLE)
-    assert NO_GROUP in page.sections["redundancy"]
+    assert _NO_GROUP in page.sections["redundancy"]
     assert not (plain / "report" / "redundancy.png").exists()
     assert (plain / "report" / "filters-1.png").exists()
     assert page.sections["equivariance"].count("lattice") == 1, "explained, and not in the table"
@@ -218,11 +218,11 @@ def test_plain_cnn(plain: Path) -> None:
 @pytest.mark.parametrize(
     ("without", "empty", "why"),
     [
-        (["checkpoints", "metrics.json"], list(single.OF_NET), "no checkpoint"),
+        (["checkpoints", "metrics.json"], OF_NET, "no checkpoint"),
         (["tensorboard", "weights.pt", "best.ckpt"], ["Training"], "the last checkpoint"),
         (
             ["checkpoints", "tensorboard", "metrics.json", "config.yaml", "recipe.yaml"],
-            [*single.OF_NET, "Training"],
+            [*OF_NET, "Training"],
             "",
         ),
     ],
@@ -275,11 +275,11 @@ def test_comparison_of_what_is_there(equivariant: Path, tmp_path: Path) -> None:
     assert "There are no curves" in neither.sections["training"]
 
 
-def test_what_cannot_be_compared_is_said(look: Subject) -> None:
+def test_what_cannot_be_compared_is_said(look: LoadedRun) -> None:
     same = Entry("run 1", look.run, look)
-    assert remarks([same, same]) == []
+    assert _remarks([same, same]) == []
     other = replace(look, run=replace(look.run, data="other-1"), data=SimpleNamespace(classes=3))
-    first, second = remarks([same, Entry("run 2", other.run, other)])
+    first, second = _remarks([same, Entry("run 2", other.run, other)])
     assert "not the same data" in first
     assert "(3, 10)" in second
 
@@ -294,23 +294,23 @@ def test_differences_are_few(equivariant: Path, tmp_path: Path) -> None:
 
     first, same = read(equivariant), read(copy(equivariant, tmp_path / "same"))
     seeded = read(changed("seeded", "seed: 0", "seed: 1"))
-    assert differences([first, same]) == ["-", "-"]
-    assert differences([first, read(changed("lr", "lr: 0.003", "lr: 0.1"))]) == [
+    assert _differences([first, same]) == ["-", "-"]
+    assert _differences([first, read(changed("lr", "lr: 0.003", "lr: 0.1"))]) == [
         "optimizer.lr=0.003",
         "optimizer.lr=0.1",
     ]
-    assert [text.split()[-1] for text in differences([first, seeded])] == ["seed=0", "seed=1"]
-    assert differences([first, read(copy(equivariant, tmp_path / "bare", "config.yaml"))])[0] != "-"
+    assert [text.split()[-1] for text in _differences([first, seeded])] == ["seed=0", "seed=1"]
+    assert _differences([first, read(copy(equivariant, tmp_path / "bare", "config.yaml"))])[0] != "-"
 
 
-def test_controls_of_redundancy(look: Subject) -> None:
+def test_controls_of_redundancy(look: LoadedRun) -> None:
     """The initial weights are those that the recipe builds, and none of the kinds is another."""
     recipe = load_recipe("quickstart", [*SMALL, "implementation=nonseparable"])
     fresh = {name: spectra(conv) for name, conv in group_convolutions(recipe.model.net).items()}
-    assert look.initial == fresh
-    assert look.trained != fresh
-    assert look.random != look.trained
-    rows = spectrum_rows({"trained": look.trained, "initial": look.initial, "random": look.random})
+    assert look.spectra["initial"] == fresh
+    assert look.spectra["trained"] != fresh
+    assert look.spectra["random"] != look.spectra["trained"]
+    rows = _spectrum_rows(look.spectra)
     assert {row[1] for row in rows} == {"any", ""}
     assert [row[2] for row in rows[-3:]] == ["trained", "initial", "random"]
 
@@ -318,12 +318,12 @@ def test_controls_of_redundancy(look: Subject) -> None:
 def test_forced_layers_are_marked() -> None:
     net = load_recipe("quickstart", SMALL).model.net
     own = {name: spectra(conv) for name, conv in group_convolutions(net).items()}
-    rows = spectrum_rows({"trained": own})
+    rows = _spectrum_rows({"trained": own})
     assert {row[1] for row in rows} == {"1", ""}
     assert all(row[3] == "1.000" for row in rows)
 
 
-def test_multiply_adds_are_those_of_the_formula(look: Subject) -> None:
+def test_multiply_adds_are_those_of_the_formula(look: LoadedRun) -> None:
     net = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 36, 7))
     counted = costs(net.eval().requires_grad_(False), torch.zeros(1, 3, 6, 6))
     assert [part.multiply_adds for part in counted.parts.values()] == [36 * 9 * 3 * 5, 0, 0, 5 * 36 * 7]
@@ -339,10 +339,8 @@ def test_curves_are_over_epochs(equivariant: Path) -> None:
     assert there["train/loss"].epochs == there["val/acc"].epochs == [1, 2]
     assert max(there["lr-AdamW/weights"].epochs) == 2
     assert lines({"val/loss": [(3, 0.5)]}) == {}, "no epoch is over"
-    assert rates({"lr-a": Line([1], [2]), "lr-b": Line([1], [2]), "lr-c": Line([1], [3])}) == {
-        "a\nb": "lr-a",
-        "c": "lr-c",
-    }
+    first, other = Line([1], [2]), Line([1], [3])
+    assert rates({"lr-a": first, "lr-b": first, "lr-c": other}) == {"a\nb": first, "c": other}
 
 
 def test_command(equivariant: Path, written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -374,9 +372,9 @@ def test_places_that_cannot_be_written_to(equivariant: Path, tmp_path: Path) -> 
         command.main([str(left), "--output", str(left / "config.yaml")])
 
 
-def test_sections_of_both_pages_can_be_reached(look: Subject) -> None:
+def test_sections_of_both_pages_can_be_reached(look: LoadedRun) -> None:
     """No two have the same anchor."""
-    for sections in (single.sections(look.run, "gone"), several.sections([look.run], ["gone"])):
+    for sections in (_sections([look.run], ["gone"]), _sections([look.run] * 2, ["gone"] * 2)):
         names = [section.anchor for section in sections]
         assert len(set(names)) == len(names)
     with pytest.raises(ConfigError, match="must be the folder of a run"):

@@ -35,17 +35,31 @@ def draw_layers(errors: Mapping[str, Mapping[str, float]]) -> Figure:
     Args:
         errors: `Measured.errors`.
     """
-    layers = list(next(iter(errors.values())))
-    drawn = figure(max(5.0, 2.5 + 0.5 * len(layers)), 4.2)
+    drawn = draw_errors(errors, "elements", "-")
+    drawn.axes[0].set_title("Equivariance error by layer, in order of execution")
+    return drawn
+
+
+def draw_errors(errors: Mapping[str, Mapping[str, float]], legend: str = "", line: str = "") -> Figure:
+    """Relative errors on a logarithmic axis, a marker and colour for each series.
+
+    Args:
+        errors: by series, then by place on the horizontal axis; a series may lack some places.
+        legend: title of the legend.
+        line: style in which the markers of a series are joined.
+    """
+    places = list(dict.fromkeys(place for own in errors.values() for place in own))
+    drawn = figure(max(5.0, 2.5 + 0.5 * len(places)), 4.2)
     axes = drawn.subplots()
-    for (kind, own), colour, marker in zip(errors.items(), cycle(COLOURS), cycle("osD^v")):
-        heights = [max(own[layer], 1e-17) for layer in layers]  # zero has no place on a logarithmic axis
-        axes.semilogy(range(len(layers)), heights, f"{marker}-", fillstyle="none", color=colour, label=kind)
-    axes.set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
+    for (name, own), colour, marker in zip(errors.items(), cycle(COLOURS), cycle("osD^v")):
+        at = [n for n, place in enumerate(places) if place in own]
+        heights = [max(own[places[n]], 1e-17) for n in at]  # zero has no place on a logarithmic axis
+        axes.semilogy(at, heights, f"{marker}{line}", fillstyle="none", color=colour, label=name)
+    axes.set_xticks(range(len(places)), places, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_xlim(-0.5, len(places) - 0.5)
     axes.set_ylabel("relative error")
-    axes.set_title("Equivariance error by layer, in order of execution")
     axes.grid(alpha=0.3)
-    axes.legend(title="elements", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.legend(title=legend, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return drawn
 
 

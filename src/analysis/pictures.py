@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from src.analysis.drawing import figure
-from src.data.samples import Samples
-from src.data.warp import rotate
+from src.data.warp import Border, rotate
 from src.groups import O2, SO2, Dilation, Group, Reflection, Trivial
 from src.models import Field, GConv
 
@@ -26,11 +25,10 @@ PAIRS = 4
 """Rows of a picture of filters: pairs of an output and an input channel."""
 
 
-def turns(samples: Samples) -> Tensor:
-    """The first image under `TURNS` turns, (n, c, y, x) in [0, 1]."""
-    image = samples.shown(samples.images[:1]).expand(TURNS, -1, -1, -1)
+def turns(image: Tensor, border: Border) -> Tensor:
+    """An image (1, c, y, x) in [0, 1] under `TURNS` turns, (n, c, y, x)."""
     angles = 2 * pi * torch.arange(TURNS, dtype=torch.float64, device=image.device) / TURNS
-    return rotate(image, angles, border=samples.outside)
+    return rotate(image.expand(TURNS, -1, -1, -1), angles, border=border)
 
 
 def outputs(conv: GConv, run: Callable[[], Tensor]) -> Field:

@@ -79,7 +79,7 @@ class FeatureFigures(Probe):
 
     def _rotation(self, trainer: Trainer, module: LightningModule, name: str) -> list[Picture]:
         found = validation_samples(trainer, module, 1)
-        turned = turns(found)
+        turned = turns(found.shown(found.images[:1]), found.outside)
         conv = convolutions(module.net)[name]
         features = outputs(conv, lambda: forward(trainer, module, found.normalised(turned)))
         return [("features/rotation", pixels(draw_rotation(turned, features, conv, name)))]

@@ -64,6 +64,14 @@ class ImageBatches(Dataset[Cut]):
         normalised = images.to(torch.float32).mul_(self.scale.to(device)).add_(self.shift.to(device))
         return normalised, labels.to(device, non_blocking=True)
 
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images (n, c, y, x) in [0, 1] as a net takes them, by the mean and deviation of the training images."""
+        return (images - self.mean.to(images)) / self.std.to(images)
+
+    def denormalise(self, images: Tensor) -> Tensor:
+        """Normalised images (n, c, y, x) as they were before, clamped to [0, 1]."""
+        return (images * self.std.to(images) + self.mean.to(images)).clamp(0, 1)
+
     def _table(self, epoch: int) -> Parameters:
         """What happens to every sample in an epoch, drawn once."""
         if self._drawn is None or self._drawn[0] != epoch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +24,8 @@ class Samples:
         border: what lies outside of a normalised image.
         outside: what lies outside of an image in [0, 1].
         total: how many samples the split has, if that is known.
-        mean, std: of the normalisation, (c, 1, 1).
+        shown: normalised images (n, c, y, x) -> as they were before, in [0, 1].
+        normalised: images (n, c, y, x) in [0, 1] -> as a net gets them.
     """
 
     images: Tensor
@@ -33,16 +34,8 @@ class Samples:
     border: Border
     outside: Border
     total: int | None
-    mean: Tensor
-    std: Tensor
-
-    def shown(self, images: Tensor) -> Tensor:
-        """Normalised images (n, c, y, x) as they were before, in [0, 1]."""
-        return (images * self.std.to(images) + self.mean.to(images)).clamp(0, 1)
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """Images (n, c, y, x) in [0, 1] as a net gets them."""
-        return (images - self.mean.to(images)) / self.std.to(images)
+    shown: Callable[[Tensor], Tensor]
+    normalised: Callable[[Tensor], Tensor]
 
 
 def samples(
@@ -66,14 +59,20 @@ def samples(
             rows = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
         images, targets = dataset.finish(dataset[0, rows[:n]], device)
         place = {"border": data.border, "outside": source.border, "total": len(dataset)}
-        return Samples(images, targets, source.labels, **place, mean=dataset.mean, std=dataset.std)
+        return Samples(images, targets, source.labels, **place, shown=dataset.denormalise, normalised=dataset.normalise)
     images, targets = _first(getattr(data, f"{split}_dataloader")(), n)
     low, high = float(images.min()), float(images.max())
-    # (images - low) / (high - low), as the inverse of a normalisation.
-    scale = torch.full((1, 1, 1), max(high - low, torch.finfo(torch.float32).tiny))
-    place = {"border": "edge", "outside": "edge", "total": None}
-    names = tuple(map(str, range(outputs)))
-    return Samples(images.to(device), targets.to(device), names, **place, mean=-low / scale, std=1 / scale)
+    span = high - low or 1.0
+    return Samples(
+        images.to(device),
+        targets.to(device),
+        names=tuple(map(str, range(outputs))),
+        border="edge",
+        outside="edge",
+        total=None,
+        shown=lambda own: ((own - low) / span).clamp(0, 1),
+        normalised=lambda own: own * span + low,
+    )
 
 
 def _first(loader: object, n: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
-class Part(NamedTuple):
+class _Part(NamedTuple):
     """Of a net."""
 
     parameters: int
@@ -21,9 +21,9 @@ class Part(NamedTuple):
 class Costs(NamedTuple):
     """Of a net."""
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, _Part]
     """By the name of the part."""
-    total: Part
+    total: _Part
     assembly: int
     """Multiply-adds that the kernels are assembled with, once for all images."""
 
@@ -38,14 +38,14 @@ def costs(net: nn.Module, image: Tensor) -> Costs:
         net: in evaluation, whose parameters want no gradients; it must not have been called since they were loaded.
         image: (1, c, y, x).
     """
-    first, second = multiply_adds(net, image), multiply_adds(net, image)
+    first, second = _multiply_adds(net, image), _multiply_adds(net, image)
     name = type(net).__name__
-    parts = {child: Part(parameters(part), second.get(f"{name}.{child}", 0)) for child, part in net.named_children()}
-    total = Part(parameters(net), second["Global"])
+    parts = {child: _Part(_parameters(part), second.get(f"{name}.{child}", 0)) for child, part in net.named_children()}
+    total = _Part(_parameters(net), second["Global"])
     return Costs(parts, total, first["Global"] - total.multiply_adds)
 
 
-def multiply_adds(net: nn.Module, image: Tensor) -> dict[str, int]:
+def _multiply_adds(net: nn.Module, image: Tensor) -> dict[str, int]:
     """Of one pass, by module; that of all together is "Global"."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(image)
@@ -54,6 +54,6 @@ def multiply_adds(net: nn.Module, image: Tensor) -> dict[str, int]:
     return {"Global": 0} | counts
 
 
-def parameters(net: nn.Module) -> int:
+def _parameters(net: nn.Module) -> int:
     """How many numbers are learned."""
     return sum(parameter.numel() for parameter in net.parameters())

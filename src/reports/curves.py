@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from math import ceil
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
@@ -42,18 +43,29 @@ def lines(logged: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, Line]:
     }
 
 
-def draw_lines(panels: Mapping[str, Mapping[str, Line]], labels: Mapping[str, str]) -> Figure:
-    """Panels beside each other, over epochs.
+def rates(there: Mapping[str, Line]) -> dict[str, Line]:
+    """Learning rates, once where groups of parameters have the same, by the names of these groups."""
+    alike: dict[str, list[str]] = {}
+    for tag in (tag for tag in there if tag.startswith("lr-")):
+        first = next((other for other in alike if there[other] == there[tag]), tag)
+        alike.setdefault(first, []).append(tag.removeprefix("lr-"))
+    return {"\n".join(names): there[tag] for tag, names in alike.items()}
+
+
+def draw_lines(panels: Mapping[tuple[str, str], Mapping[str, Line]]) -> Figure:
+    """Panels over epochs, up to three beside each other, and two rows of more.
 
     Args:
-        panels: lines by what the legend calls them, by the title of the panel.
-        labels: what the vertical axis of a panel shows, with its unit.
+        panels: lines by what the legend calls them, by the title of the panel and what its vertical axis shows.
     """
-    drawn = figure(4.0 * len(panels), 3.6)
-    for ax, (title, own) in zip(drawn.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    rows = 1 if len(panels) <= 3 else 2
+    columns = ceil(len(panels) / rows)
+    drawn = figure(4.0 * columns, 3.6 * rows)
+    axes = drawn.subplots(rows, columns, squeeze=False).flatten()
+    for ax, ((title, unit), own) in zip(axes, panels.items(), strict=False):
         for (name, line), colour in zip(own.items(), cycle(COLOURS)):
             ax.plot(*line, ".-", color=colour, label=name, markersize=4, linewidth=1.2)
-        ax.set(title=title, xlabel="epoch", ylabel=labels[title])
+        ax.set(title=title, xlabel="epoch", ylabel=unit)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
         ax.legend(fontsize=8)

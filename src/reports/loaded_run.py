@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +22,13 @@ from src.runs.record import Run
 from src.training.recipe import build, load_recipe, of_run, prepare
 from src.training.run import start_from_pretrained
 
-KEPT = {WEIGHTS: "the best epoch by validation", BEST: "the best epoch by validation", LAST: "the last checkpoint"}
+_KEPT = {WEIGHTS: "the best epoch by validation", BEST: "the best epoch by validation", LAST: "the last checkpoint"}
 """What weights a run may have, in the order in which they are looked for, and which they are."""
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """A net in evaluation, without gradients, and test images."""
+class LoadedRun:
+    """A run with its net, in evaluation and without gradients, and test images."""
 
     run: Run
     net: nn.Module
@@ -54,7 +55,7 @@ class Subject:
 
     @cached_property
     def measured(self) -> Measured:
-        """Equivariance, and accuracy by angle and scale."""
+        """Equivariance, and the metric by angle and scale."""
         return measure(self.net, self.images, self.labels, curve_samples=len(self.labels), border=self.data.border)
 
     @cached_property
@@ -64,34 +65,43 @@ class Subject:
             return torch.cat([predict(self.net, part) for part in self.images.split(BATCH)])
 
     @cached_property
-    def trained(self) -> dict[str, Spectra]:
-        """Spectra of kernels, by layer; of layers without a group axis there are none."""
-        return {name: spectra(conv) for name, conv in group_convolutions(self.net).items()}
+    def spectra(self) -> dict[str, Mapping[str, Spectra]]:
+        """Those of kernels by layer: trained, initial, and random under the same windows.
 
-    @cached_property
-    def random(self) -> dict[str, Spectra]:
-        """The same of random kernels under the same masks."""
-        return {name: random_spectra(conv) for name, conv in group_convolutions(self.net).items()}
-
-    @cached_property
-    def initial(self) -> Mapping[str, Spectra]:
-        """The same of the weights that the run began with, built anew; none if they began elsewhere, which is gone."""
+        The initial weights are built anew; if the run began with others, they are gone, and there are no spectra.
+        """
         recipe = build(of_run(self.run.folder))
         try:
             start_from_pretrained(recipe)
+            initial = group_convolutions(recipe.model.net)
         except ConfigError:
-            return {}
-        return {name: spectra(conv) for name, conv in group_convolutions(recipe.model.net).items()}
+            initial = {}
+        trained = group_convolutions(self.net)
+        return {
+            "trained": {name: spectra(conv) for name, conv in trained.items()},
+            "initial": {name: spectra(conv) for name, conv in initial.items()},
+            "random": {name: random_spectra(conv) for name, conv in trained.items()},
+        }
 
 
-def subject(run: Run, most: int) -> Subject | str:
+class Entry(NamedTuple):
+    """A run on a page."""
+
+    name: str
+    """What the page calls it, such as "run 1"; nothing if it is alone."""
+    run: Run
+    loaded: LoadedRun | str
+    """With its net; or why it cannot be had."""
+
+
+def load_run(run: Run, most: int) -> LoadedRun | str:
     """The net of a run with its best weights, on the GPU if there is one; or why it cannot be had.
 
     Args:
         run: in any state.
         most: images of the test set; if there are more, these are drawn.
     """
-    kept = [which for name, which in KEPT.items() if (run.folder / "checkpoints" / name).exists()]
+    kept = [which for name, which in _KEPT.items() if (run.folder / "checkpoints" / name).exists()]
     if not kept:
         return "the run has no checkpoint, and so no weights yet."
     try:
@@ -105,4 +115,4 @@ def subject(run: Run, most: int) -> Subject | str:
     # Drawn, as files are often in the order of their classes.
     rows = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:most]
     images, labels = test.finish(test[0, rows], device)
-    return Subject(run, net, kept[0], data, images, labels, costs(net, images[:1]))
+    return LoadedRun(run, net, kept[0], data, images, labels, costs(net, images[:1]))

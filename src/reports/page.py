@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
@@ -15,15 +14,14 @@ from matplotlib.figure import Figure
 from src.analysis.drawing import png
 from src.data.io.files import replacing
 
-TEMPLATE = Path(__file__).with_name("template.html")
-NAME = "report.html"
+UNKNOWN = "-"
+_TEMPLATE = Path(__file__).with_name("template.html")
+_NAME = "report.html"
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A PNG within the page, and beside it under its name."""
 
-    kind: ClassVar[str] = "picture"
     name: str
     """Of the file, without `.png`."""
     says: str
@@ -36,36 +34,24 @@ class Picture:
         return b64encode(self.content).decode()
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Rows of cells; the first cell of a row is its name."""
 
-    kind: ClassVar[str] = "table"
     rows: Sequence[Sequence[str]]
     head: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
     """Text in which every space counts."""
 
-    kind: ClassVar[str] = "code"
     text: str
 
 
-@dataclass(frozen=True)
-class Note:
-    """A paragraph."""
-
-    kind: ClassVar[str] = "note"
-    text: str
+Item = Picture | Table | Code | str
+"""What a section is made of; a text is a paragraph."""
 
 
-Item = Picture | Table | Code | Note
-
-
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A part of a page."""
 
     title: str
@@ -84,10 +70,24 @@ def picture(name: str, says: str, drawn: Figure) -> Picture:
     return Picture(name, says, png(drawn))
 
 
-def html(title: str, sections: Sequence[Section]) -> str:
+def known(value: Any, form: str = "{}") -> str:
+    """A value as a format has it; a dash if there is none."""
+    return UNKNOWN if value in (None, "") else form.format(value)
+
+
+def table(runs: Mapping[str, Mapping[str, str]]) -> Table:
+    """Values by their titles: a row for each run, or for each value of a run that is alone and has no name."""
+    if "" in runs:
+        return Table(list(runs[""].items()))
+    titles = list(dict.fromkeys(title for values in runs.values() for title in values))
+    rows = [[name, *(values.get(title, UNKNOWN) for title in titles)] for name, values in runs.items()]
+    return Table(rows, ["", *titles])
+
+
+def _html(title: str, sections: Sequence[Section]) -> str:
     """The page. Whatever a text has in it is shown and never obeyed."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(title=title, sections=sections)
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(title=title, sections=sections)
 
 
 def write(folder: Path, title: str, sections: Sequence[Section]) -> Path:
@@ -105,8 +105,8 @@ def write(folder: Path, title: str, sections: Sequence[Section]) -> Path:
         OSError: if the folder cannot be written to.
     """
     pictures = [item for section in sections for item in section.items if isinstance(item, Picture)]
-    contents = {f"{item.name}.png": item.content for item in pictures} | {NAME: html(title, sections).encode()}
+    contents = {f"{item.name}.png": item.content for item in pictures} | {_NAME: _html(title, sections).encode()}
     for name, content in contents.items():
         with replacing(folder / name) as file:
             file.write(content)
-    return folder / NAME
+    return folder / _NAME

@@ -8,9 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from src.config.instantiate import ConfigError
-from src.reports import several, single
-from src.reports.loaded_run import subject
-from src.reports.page import write
+from src.reports.loaded_run import Entry, LoadedRun, load_run
+from src.reports.net_sections import of_nets
+from src.reports.page import Section, write
+from src.reports.record_sections import costs, overview, reproduction, training
 from src.runs.record import Run, read
 from src.runs.status import FILE
 
@@ -38,16 +39,26 @@ def report(folders: Sequence[Path], images: int = IMAGES, output: Path | None = 
     """
     if images < 1:
         raise ConfigError(f"`--images` must be at least 1, but got {images}.")
-    runs = [run_of(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
+    runs = [_run_of(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
+    content = _sections(runs, [load_run(run, images) for run in runs])
     if len(runs) == 1:
-        (run,) = runs
-        title, sections = f"{run.experiment}: {run.id}", single.sections(run, subject(run, images))
-        return write(output or run.folder / "report", title, sections)
-    sections = several.sections(runs, [subject(run, images) for run in runs])
-    return write(output or shared_folder(runs), f"{len(runs)} runs compared", sections)
+        return write(output or runs[0].folder / "report", f"{runs[0].experiment}: {runs[0].id}", content)
+    return write(output or _shared_folder(runs), f"{len(runs)} runs compared", content)
 
 
-def run_of(folder: Path) -> Run:
+def _sections(runs: Sequence[Run], loaded: Sequence[LoadedRun | str]) -> list[Section]:
+    """All of a page, in their order.
+
+    Args:
+        runs: in any state; several are compared.
+        loaded: with their nets, or why there are none.
+    """
+    names = [""] if len(runs) == 1 else [f"run {n}" for n in range(1, len(runs) + 1)]
+    entries = [Entry(*entry) for entry in zip(names, runs, loaded, strict=True)]
+    return [overview(entries), training(entries), *of_nets(entries), costs(entries), reproduction(entries)]
+
+
+def _run_of(folder: Path) -> Run:
     """The run in a folder.
 
     Raises:
@@ -60,7 +71,7 @@ def run_of(folder: Path) -> Run:
     return read(folder)
 
 
-def shared_folder(runs: Sequence[Run]) -> Path:
+def _shared_folder(runs: Sequence[Run]) -> Path:
     """Where a page about several belongs: the same for the same runs in the same order."""
     name = "+".join(sorted({run.folder.parent.name for run in runs}))
     readable = re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-")[:60]
