@@ -8,15 +8,17 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from src.analysis.equivariance import BATCH, Measured, measure
 from src.analysis.moving import predict
 from src.analysis.redundancy import Spectra, group_convolutions, random_spectra, spectra
 from src.callbacks.checkpoints import BEST, LAST, WEIGHTS
-from src.config.instantiate import ConfigError
+from src.config.instantiate import ConfigError, instantiate
 from src.data import ImageDataModule
-from src.data.loader import ImageBatches
+from src.data.samples import Samples, samples
+from src.models.tasks import Classification, Task
 from src.reports.costs import Costs, costs
 from src.runs.record import Run
 from src.training.recipe import build, load_recipe, of_run, prepare
@@ -32,37 +34,36 @@ class LoadedRun:
 
     run: Run
     net: nn.Module
-    """Images (n, c, y, x) to logits (n, classes)."""
+    """Images (n, c, y, x) to outputs (n, k)."""
+    task: Task
     weights: str
     """Which of a run they are."""
-    data: ImageDataModule
-    images: Tensor
-    """(n, c, y, x), normalised, of the test set."""
-    labels: Tensor
-    """(n,)"""
+    samples: Samples
+    """Of the test set."""
+    train_images: int | None
+    """How many there are, if that is known."""
     costs: Costs
-
-    @property
-    def test(self) -> ImageBatches:
-        """The whole test set."""
-        return self.data.datasets["test"]
 
     @property
     def shown(self) -> str:
         """Which images these are, in words."""
-        n, total = len(self.labels), len(self.test)
+        n, total = len(self.samples.images), self.samples.total
+        if total is None:
+            return f"the first {n:,} test images"
         return f"all {n:,} test images" if n == total else f"{n:,} of the {total:,} test images, always the same ones"
 
     @cached_property
     def measured(self) -> Measured:
         """Equivariance, and the metric by angle and scale."""
-        return measure(self.net, self.images, self.labels, curve_samples=len(self.labels), border=self.data.border)
+        images, targets = self.samples.images, self.samples.targets
+        more = {"task": self.task, "border": self.samples.border}
+        return measure(self.net, images, targets, curve_samples=len(images), **more)
 
     @cached_property
-    def logits(self) -> Tensor:
-        """(n, classes)"""
+    def outputs(self) -> Tensor:
+        """(n, k)"""
         with torch.no_grad():
-            return torch.cat([predict(self.net, part) for part in self.images.split(BATCH)])
+            return torch.cat([predict(self.net, part) for part in self.samples.images.split(BATCH)])
 
     @cached_property
     def spectra(self) -> dict[str, Mapping[str, Spectra]]:
@@ -93,6 +94,16 @@ class Entry(NamedTuple):
     loaded: LoadedRun | str
     """With its net; or why it cannot be had."""
 
+    @property
+    def task(self) -> Task:
+        """What it learned; classification if that cannot be read, as it is of runs of older versions."""
+        if isinstance(self.loaded, LoadedRun):
+            return self.loaded.task
+        try:
+            return instantiate(of_run(self.run.folder).task)
+        except (ConfigError, OmegaConfBaseException):
+            return Classification(1)
+
 
 def load_run(run: Run, most: int) -> LoadedRun | str:
     """The net of a run with its best weights, on the GPU if there is one; or why it cannot be had.
@@ -110,9 +121,7 @@ def load_run(run: Run, most: int) -> LoadedRun | str:
     except ConfigError as error:
         return str(error)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net, data = recipe.model.net.to(device).eval().requires_grad_(False), recipe.datamodule
-    test = data.datasets["test"]
-    # Drawn, as files are often in the order of their classes.
-    rows = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:most]
-    images, labels = test.finish(test[0, rows], device)
-    return LoadedRun(run, net, kept[0], data, images, labels, costs(net, images[:1]))
+    model, data = recipe.model.to(device).eval().requires_grad_(False), recipe.datamodule
+    found = samples(data, "test", most, device, model.task.outputs, drawn=True)
+    train = len(data.datasets["train"]) if isinstance(data, ImageDataModule) else None
+    return LoadedRun(run, model.net, model.task, kept[0], found, train, costs(model.net, found.images[:1]))

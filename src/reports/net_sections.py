@@ -10,25 +10,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from src.analysis.drawing import figure
-from src.analysis.equivariance import LOGITS, Measured
-from src.analysis.equivariance_figures import draw_curves, draw_errors, draw_layers, explain
+from src.analysis.equivariance import LOGITS, Curve, Measured
+from src.analysis.equivariance_figures import capital, draw_curves, draw_errors, draw_layers, explain
 from src.analysis.moving import predict
-from src.analysis.pictures import (
-    COLUMNS,
-    ROWS,
-    TURNS,
-    draw_confusion,
-    draw_filters,
-    draw_rotation,
-    draw_samples,
-    outputs,
-    turns,
-)
+from src.analysis.outcomes import COLUMNS, ROWS, draw_outcomes, draw_samples
+from src.analysis.pictures import TURNS, draw_filters, draw_rotation, outputs, turns
 from src.analysis.redundancy import LINES, MEASURES, WHOLE, Spectra, Spectrum, averaged, draw_redundancy
 from src.models.gconv import convolutions
 from src.reports.loaded_run import Entry, LoadedRun
 from src.reports.page import Item, Picture, Section, Table, picture, table
-from src.reports.words import PRIMARY, TITLES, losses, predicted, written
 
 _Runs = Mapping[str, LoadedRun]
 """By name; a run that is alone has none."""
@@ -48,6 +38,12 @@ _OUTSIDE = {"edge": "its outermost pixels", "reflect": "its mirror image"}
 """What an image is continued by."""
 _LIE = {"rotation": "radian", "scale": "unit of log scale"}
 """What derivatives are taken by."""
+_OUTCOMES = {
+    "class": "Confusion matrix: labels in rows, predictions in columns.",
+    "labels": "Recall and precision of every label.",
+    "values": "Predictions against what is right, a panel for each value.",
+}
+"""What is drawn of many predictions, by the kind of targets."""
 _NO_GROUP = (
     "No layer has more than one group element and more than one pixel, so there is no group axis along which kernels "
     "could repeat themselves: so it is in a plain CNN (group=r2) and in nets without group convolutions."
@@ -65,37 +61,42 @@ def of_nets(entries: Sequence[Entry]) -> list[Section]:
 
 def _robustness(runs: _Runs) -> tuple[str, list[Item]]:
     """The metric by angle and by scale."""
-    measured = {name: run.measured for name, run in runs.items()}
-    says = (
-        f"{TITLES[PRIMARY].capitalize()} on test images that are further turned about their centre or scaled; new "
-        "pixels are interpolated."
-    )
-    drawn = draw_curves(
-        {name: own.rotation for name, own in measured.items()}, {name: own.scale for name, own in measured.items()}
-    )
-    shown = picture("robustness", f"{TITLES[PRIMARY].capitalize()} by angle and by scale.", drawn)
-    return says, [shown, table({name: _levels(run) for name, run in runs.items()})]
+    scores = list(dict.fromkeys(run.task.score for run in runs.values()))
+    titles = capital(" or ".join(score.title for score in scores))
+    says = f"{titles} on test images that are further turned about their centre or scaled; new pixels are interpolated."
+    items: list[Item] = []
+    for n, score in enumerate(scores):
+        own = {name: run.measured for name, run in runs.items() if run.task.score == score}
+        curves = ({name: each.rotation for name, each in own.items()}, {name: each.scale for name, each in own.items()})
+        name = f"robustness-{n}" if n else "robustness"
+        items.append(picture(name, f"{capital(score.title)} by angle and by scale.", draw_curves(*curves, score)))
+    return says, [*items, table({name: _levels(run) for name, run in runs.items()})]
 
 
 def _levels(run: LoadedRun) -> dict[str, str]:
     """The metric where images are, on average, and where it is worst."""
-    (angles, turned), (scales, scaled) = run.measured.rotation, run.measured.scale
+    rotation, scale = run.measured.rotation, run.measured.scale
     return {
-        "as they are": written(PRIMARY, float(turned[0])),
-        "mean over all angles": written(PRIMARY, float(turned.mean())),
-        "worst angle": _worst(angles, turned, "°"),
-        "mean over all scales": written(PRIMARY, float(scaled.mean())),
-        "worst scale": _worst(scales, scaled, " times"),
+        "as they are": _score(run, rotation.score[0]),
+        "mean over all angles": _score(run, rotation.score.mean()),
+        "worst angle": _worst(run, rotation, "°"),
+        "mean over all scales": _score(run, scale.score.mean()),
+        "worst scale": _worst(run, scale, " times"),
         "images": run.shown,
         "weights": run.weights,
-        "an image is continued by": _OUTSIDE[run.data.border],
+        "an image is continued by": _OUTSIDE[run.samples.border],
     }
 
 
-def _worst(at: Tensor, scores: Tensor, unit: str) -> str:
-    """The lowest score, and where it is."""
-    n = int(scores.argmin())
-    return f"{written(PRIMARY, float(scores[n]))} at {float(at[n]):.3g}{unit}"
+def _score(run: LoadedRun, value: Tensor) -> str:
+    """A value () of the primary metric."""
+    return run.task.written(run.task.primary, float(value))
+
+
+def _worst(run: LoadedRun, curve: Curve, unit: str) -> str:
+    """The worst value, and where it is."""
+    n = run.measured.worst(curve)
+    return f"{_score(run, curve.score[n])} at {float(curve.at[n]):.3g}{unit}"
 
 
 def _equivariance(runs: _Runs) -> tuple[str, list[Item]]:
@@ -218,9 +219,9 @@ def _features(runs: _Runs) -> tuple[str, list[Item]]:
         f"The first of the test images under turns of {360 // TURNS}°, and one channel of the first layer, `{name}`: "
         "maps turn with the image, and with a group of rotations they also move along its elements."
     )
-    turned = turns(run.test.denormalise(run.images[:1]), run.data.source.border)
+    turned = turns(run.samples.shown(run.samples.images[:1]), run.samples.outside)
     with torch.no_grad():
-        field = outputs(layers[name], lambda: predict(run.net, run.test.normalise(turned)))
+        field = outputs(layers[name], lambda: predict(run.net, run.samples.normalised(turned)))
     drawn = draw_rotation(turned, field, layers[name], name)
     return says, [picture("features", "Feature maps of a turned test image.", drawn)]
 
@@ -229,13 +230,15 @@ def _predictions(runs: _Runs) -> tuple[str, list[Item]]:
     """What the net gets right and wrong."""
     (run,) = runs.values()
     says = (
-        f"What is taken for what, on {run.shown}; the first of them, and those of the largest loss, each with its "
-        "label, what it was taken for if that is wrong, and the probability that the net gives to it."
+        f"What is predicted, on {run.shown}; the first of them, and those of the largest loss, each with what is right "
+        "and, after an arrow, what was predicted where that is something else; of classes also with the probability "
+        "that the net gives to its prediction."
     )
-    worst = losses(run.logits, run.labels).argsort(descending=True, stable=True)
-    confusion = draw_confusion(run.labels, predicted(run.logits), run.data.source.labels)
+    targets = run.samples.targets
+    worst = run.task.losses(run.outputs, targets).argsort(descending=True, stable=True)
+    name, outcomes = draw_outcomes(run.task, run.outputs, targets, run.samples.names)
     return says, [
-        picture("confusion", "Confusion matrix: labels in rows, predictions in columns.", confusion),
+        picture(name, _OUTCOMES[run.task.targets], outcomes),
         _samples(run, "worst", "Images of the largest loss.", worst),
         _samples(run, "samples", "The first of the images.", torch.arange(len(worst), device=worst.device)),
     ]
@@ -244,8 +247,9 @@ def _predictions(runs: _Runs) -> tuple[str, list[Item]]:
 def _samples(run: LoadedRun, name: str, says: str, order: Tensor) -> Picture:
     """The first images in an order (n,)."""
     rows = order[: COLUMNS * ROWS]
-    shown = run.test.denormalise(run.images[rows])
-    return picture(name, says, draw_samples(shown, run.labels[rows], run.logits[rows], run.data.source.labels))
+    shown = run.samples.shown(run.samples.images[rows])
+    drawn = draw_samples(run.task, shown, run.samples.targets[rows], run.outputs[rows], run.samples.names)
+    return picture(name, says, drawn)
 
 
 _SHARED: Mapping[str, Callable[[_Runs], tuple[str, list[Item]]]] = {

@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 
 from src.callbacks.checkpoints import WEIGHTS
 from src.config.instantiate import ConfigError
+from src.models.tasks import Task
 from src.reports.curves import MEMORY, SPEED, Line, draw_lines, lines, rates, scalars
 from src.reports.loaded_run import Entry, LoadedRun
-from src.reports.page import UNKNOWN, Code, Item, Section, Table, known, picture, table
-from src.reports.words import TITLES, UNITS, written
+from src.reports.page import Code, Item, Section, Table, known, picture, table
 from src.runs import compare
 from src.runs.checkpoints import load
 from src.runs.record import Run, sessions
@@ -54,7 +54,7 @@ def training(entries: Sequence[Entry]) -> Section:
         "the weights change and images are augmented"
         + (f"; without files, or an epoch that is over: {', '.join(absent)}." if absent else ".")
     )
-    return Section("Training", says, [picture("training", "Curves over epochs.", draw_lines(_panels(logged)))])
+    return Section("Training", says, [picture("training", "Curves over epochs.", draw_lines(_panels(logged, entries)))])
 
 
 def costs(entries: Sequence[Entry]) -> Section:
@@ -97,9 +97,10 @@ def _results(entry: Entry) -> dict[str, str]:
     """What a run came to."""
     run, loaded = entry.run, entry.loaded
     counted = loaded.costs.total.parameters if isinstance(loaded, LoadedRun) else run.metrics.get("parameters")
-    tests = {name: run.metrics.get(f"test/{name}") for name in TITLES}
+    task = entry.task
+    tests = {name: run.metrics.get(f"test/{name}") for name in _names(task)}
     return {
-        **{f"test {TITLES[name]}": UNKNOWN if own is None else written(name, own) for name, own in tests.items()},
+        **{f"test {task.title(name)}": task.written(name, own) for name, own in tests.items()},
         "best validation score": known(run.best, "{:.4f}"),
         "parameters": known(counted, "{:,.0f}"),
         "training time": known(run.seconds, "{:,.0f} s"),
@@ -152,9 +153,10 @@ def _remarks(entries: Sequence[Entry]) -> list[str]:
     found = [f"{entry.name} is left out below: {entry.loaded}" for entry in entries if isinstance(entry.loaded, str)]
     if len({entry.run.data for entry in entries}) > 1:
         found.append("The runs have not the same data, so that their results are of different images.")
-    counts = {own.data.classes for own in (entry.loaded for entry in entries) if isinstance(own, LoadedRun)}
-    if len(counts) > 1:
-        found.append(f"They have not as many classes ({', '.join(map(str, sorted(counts)))}): chance differs as well.")
+    tasks = {(own.task.targets, own.task.outputs) for own in (e.loaded for e in entries) if isinstance(own, LoadedRun)}
+    if len(tasks) > 1:
+        several = ", ".join(f"{outputs} of {targets}" for targets, outputs in sorted(tasks))
+        found.append(f"They have not the same outputs ({several}): chance differs as well.")
     return found
 
 
@@ -167,15 +169,24 @@ def _differences(runs: Sequence[Run]) -> list[str]:
     return [known(" ".join(f"{key}={compare.written(flat[key])}" for key in keys if key in flat)) for flat in told]
 
 
-def _panels(logged: Mapping[str, Mapping[str, Line]]) -> dict[tuple[str, str], dict[str, Line]]:
+def _names(task: Task) -> list[str]:
+    """What is logged of every split, the primary metric first."""
+    return list(dict.fromkeys([task.primary, *task.metrics, "loss"]))
+
+
+def _panels(
+    logged: Mapping[str, Mapping[str, Line]], entries: Sequence[Entry]
+) -> dict[tuple[str, str], dict[str, Line]]:
     """Lines by title, unit and label: of a run that is alone both splits in one panel, of others a panel for each."""
     panels: dict[tuple[str, str], dict[str, Line]] = defaultdict(dict)
+    tasks = {entry.name: entry.task for entry in entries}
     for run, there in logged.items():
-        for metric, title in TITLES.items():
+        for metric in _names(tasks[run]):
+            title = tasks[run].title(metric)
             for split, words in {"train": "training", "val": "validation"}.items():
                 if line := there.get(f"{split}/{metric}"):
                     panel, label = (f"{words} {title}", run) if run else (title, words)
-                    panels[panel, UNITS[metric]][label] = line
+                    panels[panel, title][label] = line
     if learning_rates := rates(logged.get("", {})):
         panels["learning rate", "learning rate"] = learning_rates
     return panels
@@ -198,9 +209,8 @@ def _speed(entry: Entry) -> dict[str, str]:
     logged = {tag: [value for _, value in points] for tag, points in scalars(run).items()}
     epoch = run.seconds / run.epoch if run.seconds and run.epoch else None
     found = {"seconds of an epoch": known(epoch, "{:.1f}")}
-    if epoch and isinstance(loaded, LoadedRun):
-        images = len(loaded.data.datasets["train"])
-        found["training images per second, all counted in"] = f"{images / epoch:,.0f}"
+    if epoch and isinstance(loaded, LoadedRun) and loaded.train_images:
+        found["training images per second, all counted in"] = f"{loaded.train_images / epoch:,.0f}"
     if speeds := logged.get(SPEED):
         found["training images per second, steps alone"] = f"{sum(speeds) / len(speeds):,.0f}"
     if memory := logged.get(MEMORY):
