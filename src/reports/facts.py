@@ -13,7 +13,7 @@ from src.config.instantiate import ConfigError
 from src.reports.curves import MEMORY, SPEED, scalars
 from src.reports.loaded_run import Subject
 from src.runs.checkpoints import load
-from src.runs.record import Run, sessions
+from src.runs.record import Run, session
 from src.runs.status import read_status
 
 UNKNOWN = "-"
@@ -35,7 +35,7 @@ def results(run: Run, subject: Subject | str) -> dict[str, str]:
 def origin(run: Run) -> dict[str, str]:
     """Where a run comes from."""
     record = read_status(run.folder)
-    first = sessions(record, 0)
+    first = session(record, 0)
     epochs = f"{UNKNOWN if run.epoch is None else run.epoch} of {UNKNOWN if run.epochs is None else run.epochs}"
     versions = ", ".join(f"{name} {version}" for name, version in kept(run).get("versions", {}).items())
     return {
@@ -62,13 +62,13 @@ def visits(run: Run) -> list[list[str]]:
 
 def command(run: Run) -> str:
     """What was typed to begin a run; nothing if it is not known."""
-    words = sessions(read_status(run.folder), 0).get("command")
+    words = session(read_status(run.folder), 0).get("command")
     return f"python {shlex.join(map(str, words))}" if isinstance(words, list) and words else ""
 
 
 def kept(run: Run) -> Mapping[str, Any]:
     """What is kept beside the weights; nothing if there are none."""
-    path = run.folder / "checkpoints" / WEIGHTS
+    path = run.files.checkpoints / WEIGHTS
     try:
         return load(path) if path.exists() else {}
     except ConfigError:

@@ -11,8 +11,8 @@ from src.config.instantiate import ConfigError
 from src.reports import several, single
 from src.reports.loaded_run import subject
 from src.reports.page import write
+from src.runs.folder import RunFolder
 from src.runs.record import Run, read
-from src.runs.status import FILE
 
 IMAGES = 1000
 """Of the test set, unless asked for otherwise."""
@@ -53,9 +53,9 @@ def run_of(folder: Path) -> Run:
     Raises:
         ConfigError: if there is none.
     """
-    if not (folder / FILE).exists():
+    if not (file := RunFolder(folder).status).exists():
         raise ConfigError(
-            f"{folder} must be the folder of a run, with a {FILE}, but there is none; `make runs` lists them."
+            f"{folder} must be the folder of a run, with a {file.name}, but there is none; `make runs` lists them."
         )
     return read(folder)
 

@@ -17,7 +17,7 @@ from src.reports.curves import draw_lines, lines, scalars
 from src.reports.loaded_run import Subject
 from src.reports.page import Code, Note, Section, Table, picture
 from src.reports.single import LIE, TITLES
-from src.runs.compare import comparable, distinguishing, mark_copies, written
+from src.runs import compare
 from src.runs.record import Run
 
 CURVES = {"training loss": "train/loss", "validation loss": "val/loss", "validation accuracy": "val/acc"}
@@ -83,11 +83,7 @@ def remarks(entries: Sequence[Entry]) -> list[str]:
 
 def differences(runs: Sequence[Run]) -> list[str]:
     """In what each run differs from the others, as it is written on the command line."""
-    flats = [comparable(run.config or {}) for run in runs]
-    mark_copies([(flat, run) for flat, run in zip(flats, runs, strict=True) if type(run.seed) is int])
-    told = [flat | {"seed": run.seed} for flat, run in zip(flats, runs, strict=True)]
-    keys = [key for key in distinguishing(told) if key != "name"]  # which has a column of its own
-    return [" ".join(f"{key}={written(flat[key])}" for key in keys if key in flat) or facts.UNKNOWN for flat in told]
+    return [label or facts.UNKNOWN for label in compare.differences(runs)]
 
 
 def curves(entries: Sequence[Entry]) -> Section:

@@ -1,4 +1,4 @@
-"""What the commands in scripts/ share: data without a model, and errors of the user's on one line."""
+"""What the commands in scripts/ share: data without a model, and user errors on one line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def load_data(overrides: Sequence[str]) -> Data:
     """
     given = {key for key, _, value in (override.partition("=") for override in overrides) if value}
     if not given & {"dataset", "experiment"}:
-        raise ConfigError(f"`dataset` must be given, as dataset=NAME. There are: {', '.join(data_sets())}.")
+        raise ConfigError(f"`dataset` must be given, as dataset=NAME. There are: {', '.join(_data_sets())}.")
     if "experiment" not in given:
         overrides = ["~experiment", *overrides]
     cfg = compose_config(overrides)
@@ -57,15 +57,15 @@ def load_data(overrides: Sequence[str]) -> Data:
     except (InstantiationException, OmegaConfBaseException) as error:
         raise ConfigError(root_cause(error)) from error
     prepare(module)
-    return Data(chosen(overrides), cfg, module)
+    return Data(_chosen_data_set(overrides), cfg, module)
 
 
-def chosen(overrides: Sequence[str]) -> str:
-    """Which data set it is, on the command line or in the recipe."""
+def _chosen_data_set(overrides: Sequence[str]) -> str:
+    """The name of the data set, as on the command line or in the recipe."""
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
         return compose("train", overrides=list(overrides), return_hydra_config=True).hydra.runtime.choices["dataset"]
 
 
-def data_sets() -> list[str]:
+def _data_sets() -> list[str]:
     """The names that `dataset=` takes."""
     return sorted(path.stem for path in (CONFIGS / "dataset").glob("[!_]*.yaml"))

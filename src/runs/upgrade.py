@@ -1,0 +1,75 @@
+"""Configurations of older runs, in today's terms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+Config = Mapping[str, Any]
+
+_OBSERVERS = (
+    "progress",
+    "summary",
+    "learning_rate",
+    "throughput",
+    "redundancy",
+    "equivariance",
+    "figures",
+    "dashboard",
+)
+"""What was in `callbacks`, and is in `observers`."""
+
+
+def upgrade(config: Config) -> Config:
+    """A run's configuration as it would be composed today.
+
+    Args:
+        config: as it was written, in plain containers: a recipe.yaml with its interpolations, or a config.yaml. One of
+            today is returned as it is.
+
+    Returns:
+        A new configuration; the given one is not changed.
+    """
+    for step in _STEPS:
+        config = step(config)
+    return config
+
+
+def load_config(path: Path) -> DictConfig:
+    """A run's recipe.yaml or config.yaml in today's terms."""
+    return OmegaConf.create(upgrade(OmegaConf.to_container(OmegaConf.load(path), resolve=False)))
+
+
+def _move_observers(config: Config) -> Config:
+    """Callbacks that only look on have a group of their own."""
+    callbacks = config.get("callbacks")
+    if "observers" in config or not isinstance(callbacks, Mapping):
+        return config
+    observers = {name: _observer(name, callbacks[name]) for name in _OBSERVERS if name in callbacks}
+    rest = {name: value for name, value in callbacks.items() if name not in _OBSERVERS}
+    return {**config, "callbacks": rest, "observers": observers}
+
+
+def _observer(name: str, node: Any) -> Any:
+    """One such callback, as it is configured today; null stays null."""
+    if not isinstance(node, Mapping):
+        return node
+    if name == "learning_rate":  # Lightning's own refuses to train without a logger
+        return {**node, "_target_": "src.callbacks.LearningRate"}
+    if name == "dashboard" and isinstance(shown := node.get("hparams"), Mapping):
+        return {**node, "hparams": _keys_of(shown)}
+    return node
+
+
+def _keys_of(shown: Mapping[str, Any]) -> dict[str, str]:
+    """`lr: ${optimizer.lr}` as `lr: optimizer.lr`; a value that is no interpolation is no key, and is left out."""
+    found = {name: re.fullmatch(r"\$\{([\w.]+)\}", value) for name, value in shown.items() if isinstance(value, str)}
+    return {name: match[1] for name, match in found.items() if match}
+
+
+_STEPS: tuple[Callable[[Config], Config], ...] = (_move_observers,)
+"""From the oldest to the newest. A change of the configuration that older runs lack adds a step at the end."""
