@@ -1,4 +1,4 @@
-"""List the runs that there are: python scripts/runs.py [paths.logs=FOLDER] [--experiment NAME] [--status STATUS]."""
+"""List all runs: python scripts/runs.py [paths.logs=FOLDER] [--experiment NAME] [--status STATUS]."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from run_folders import ended, maker, sessions
 from scripts import compare as compare_command
 from src.runs import compare as comparing
 from src.runs.compare import compare, differences, excluded, primary_metric
-from src.runs.record import read, runs
+from src.runs.record import _runs_below as runs
+from src.runs.record import read
 from src.training import ConfigError
 
 

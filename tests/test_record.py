@@ -11,7 +11,8 @@ from run_folders import DAY, ended, maker, sessions
 
 from scripts import runs as runs_command
 from src.runs import record as registry
-from src.runs.record import read, runs
+from src.runs.record import _runs_below as runs
+from src.runs.record import read
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def keep_freed_memory() -> None:
 
 
 def die_with_parent() -> None:
-    """On Linux, end with the process that started this one, so that a GPU is not held by a process nobody waits for.
+    """On Linux, end with the process that started this one, so that no GPU is kept busy for nobody.
 
     A rank is killed. The run of a sweep is sent SIGHUP, on which it writes a checkpoint.
     """

@@ -1,4 +1,4 @@
-"""The runs that there are, as the files of their folders say."""
+"""Runs as the files of their folders describe them."""
 
 from __future__ import annotations
 
@@ -89,20 +89,11 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Selection:
+class _Selection:
     """The runs that a command is about."""
 
     logs: Path
     runs: Sequence[Run]
-
-
-def runs(logs: Path) -> list[Run]:
-    """Every run below a folder, newest first; those without a time are last.
-
-    Folders without a status.json are no runs, and are looked into.
-    """
-    found = [read(folder) for folder in _folders(logs)]
-    return sorted(found, key=lambda run: (run.started is None, -timestamp(run), str(run.folder)))
 
 
 def read(folder: Path) -> Run:
@@ -145,7 +136,7 @@ def timestamp(run: Run) -> float:
     return run.started.timestamp() if run.started else 0.0
 
 
-def select(words: Sequence[str], command: str) -> Selection:
+def select(words: Sequence[str], command: str) -> _Selection:
     """The runs of some experiments.
 
     Args:
@@ -161,12 +152,21 @@ def select(words: Sequence[str], command: str) -> Selection:
         if override.partition("=")[0] != "paths.logs":
             raise ConfigError(f"`{command}` takes paths.logs=FOLDER and options, but got {override!r}; see --help.")
     logs = Path(compose_config(overrides).paths.logs)
-    found = runs(logs)
+    found = _runs_below(logs)
     names, experiments = [word for word in words if "=" not in word], sorted({run.experiment for run in found})
     for name in names:
         if experiments and name not in experiments:
             raise ConfigError(f"`--experiment` {name!r} has no runs in {logs}. {nearest(name, experiments)}")
-    return Selection(logs, [run for run in found if not names or run.experiment in names])
+    return _Selection(logs, [run for run in found if not names or run.experiment in names])
+
+
+def _runs_below(logs: Path) -> list[Run]:
+    """Every run below a folder, newest first; those without a time are last.
+
+    Folders without a status.json are no runs, and are looked into.
+    """
+    found = [read(folder) for folder in _folders(logs)]
+    return sorted(found, key=lambda run: (run.started is None, -timestamp(run), str(run.folder)))
 
 
 def _folders(logs: Path) -> Iterator[Path]:

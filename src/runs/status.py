@@ -1,4 +1,4 @@
-"""status.json: what a run is doing, kept true whatever happens to it."""
+"""status.json: what a run is doing, and how it ended, whatever happens to it."""
 
 from __future__ import annotations
 

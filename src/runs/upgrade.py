@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-Config = Mapping[str, Any]
+_Config = Mapping[str, Any]
 
 _OBSERVERS = (
     "progress",
@@ -24,7 +24,7 @@ _OBSERVERS = (
 """What was in `callbacks`, and is in `observers`."""
 
 
-def upgrade(config: Config) -> Config:
+def upgrade(config: _Config) -> _Config:
     """A run's configuration as it would be composed today.
 
     Args:
@@ -44,7 +44,7 @@ def load_config(path: Path) -> DictConfig:
     return OmegaConf.create(upgrade(OmegaConf.to_container(OmegaConf.load(path), resolve=False)))
 
 
-def _move_observers(config: Config) -> Config:
+def _move_observers(config: _Config) -> _Config:
     """Callbacks that only look on have a group of their own."""
     callbacks = config.get("callbacks")
     if "observers" in config or not isinstance(callbacks, Mapping):
@@ -71,5 +71,5 @@ def _keys_of(shown: Mapping[str, Any]) -> dict[str, str]:
     return {name: match[1] for name, match in found.items() if match}
 
 
-_STEPS: tuple[Callable[[Config], Config], ...] = (_move_observers,)
+_STEPS: tuple[Callable[[_Config], _Config], ...] = (_move_observers,)
 """From the oldest to the newest. A change of the configuration that older runs lack adds a step at the end."""

@@ -38,9 +38,9 @@ class Request:
 
     Args:
         overrides: what was changed, for the name of a new run.
-        folder: the run to go on with; None is the one of this configuration.
-        fresh: start over beside a run that is there.
-        force: go on with a run although its configuration was changed.
+        folder: the run to resume; None is the one of this configuration.
+        fresh: start over beside a run that exists.
+        force: resume a run although its configuration was changed.
     """
 
     overrides: Sequence[str] = ()
@@ -50,7 +50,7 @@ class Request:
 
 
 def train(cfg: DictConfig, request: Request = Request()) -> Result:
-    """Start a run, go on with it, or print its result if it is complete.
+    """Start a run, resume it, or print its result if it is complete.
 
     Args:
         cfg: a whole configuration; it is not changed.
@@ -60,7 +60,7 @@ def train(cfg: DictConfig, request: Request = Request()) -> Result:
         Where the run is, and its metrics.
 
     Raises:
-        ConfigError: if a value cannot be honoured, or the run cannot be gone on with.
+        ConfigError: if a value cannot be honoured, or the run cannot be resumed.
     """
     check_train(cfg)
     if cfg.debug:
