@@ -4,7 +4,7 @@ EXP ?= quickstart
 DATA ?=
 RUN ?=
 RUNS ?=
-METRIC ?= test/acc
+METRIC ?=
 SWEEP ?= grid
 GPUS ?=
 NODES ?=
@@ -53,7 +53,7 @@ runs: setup ## List all runs: make runs [EXP=se2_separable] [ARGS="--status comp
 	$(BIN)/python scripts/runs.py $(if $(filter command line,$(origin EXP)),--experiment $(EXP)) $(ARGS)
 
 compare: setup ## Mean and deviation over seeds: make compare EXP=se2_separable METRIC=test/acc
-	$(BIN)/python scripts/compare.py --metric $(METRIC) $(if $(filter command line,$(origin EXP)),--experiment $(EXP)) $(ARGS)
+	$(BIN)/python scripts/compare.py $(if $(METRIC),--metric $(METRIC)) $(if $(filter command line,$(origin EXP)),--experiment $(EXP)) $(ARGS)
 
 doctor: setup ## Look at versions, GPUs, disk and folders
 	$(BIN)/python scripts/doctor.py $(ARGS)

@@ -1,4 +1,4 @@
-"""Compare runs over seeds: python scripts/compare.py [--metric test/acc] [--experiment NAME ...] [--output FOLDER]."""
+"""Compare runs over seeds: python scripts/compare.py [--metric NAME] [--experiment NAME ...] [--output FOLDER]."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from rich.table import Table
 
 from src.config.instantiate import ConfigError
 from src.data.io.files import replacing
-from src.runs.compare import Group, compare, excluded
+from src.runs.compare import Group, compare, excluded, primary_metric
 from src.runs.record import Run, select
 from src.training.commands import fail
 
-UNBROKEN = 160
+_UNBROKEN = 160
 """Columns where the output is no terminal, so that every group is on a line."""
 COLUMNS = ("experiment", "differs in", "n", "mean", "std", "min", "max", "seeds")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a table, a group of runs on each line, and write it to two files; errors of the user's are a line."""
+    """Print a table, a group of runs on each line, and write it to two files; user errors print as one line."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("overrides", nargs="*", metavar="paths.logs=FOLDER", help="where runs are; logs unless given")
-    parser.add_argument("--metric", default="test/acc", metavar="NAME", help="of metrics.json; test/acc unless given")
+    parser.add_argument("--metric", metavar="NAME", help="of metrics.json; on the test set, what runs are judged by")
     parser.add_argument("--experiment", nargs="+", default=[], metavar="NAME", help="only runs of these")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="of the two files; paths.logs unless given")
     options = parser.parse_intermixed_args(arguments)
     try:
         selection = select([*options.overrides, *options.experiment], "compare")
-        found, output = selection.chosen, options.output or selection.logs
-        groups = compare(found, options.metric)
-        remarks = list(notes(groups, excluded(found, options.metric)))
-        files = {"compare.csv": as_csv(groups), "compare.md": as_markdown(groups, options.metric, remarks)}
+        output, metric = options.output or selection.logs, options.metric or primary_metric(selection.runs)
+        groups = compare(selection.runs, metric)
+        remarks = list(_notes(groups, excluded(selection.runs, metric)))
+        files = {"compare.csv": as_csv(groups), "compare.md": as_markdown(groups, metric, remarks)}
         for name, content in files.items():
             with replacing(output / name) as file:
                 file.write(content.encode())
     except (ConfigError, OSError) as error:
         fail(error)
-    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else UNBROKEN)
-    console.print(table(groups, options.metric))
+    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _UNBROKEN)
+    console.print(_table(groups, metric))
     for line in (*remarks, f"written to {' and '.join(str(output / name) for name in files)}"):
         console.print(line, soft_wrap=True)
 
 
-def table(groups: Sequence[Group], metric: str) -> Table:
+def _table(groups: Sequence[Group], metric: str) -> Table:
     """A group on each line."""
     result = Table(title=metric)
     for name in COLUMNS:
@@ -61,20 +61,20 @@ def table(groups: Sequence[Group], metric: str) -> Table:
 
 
 def row(group: Group) -> list[str]:
-    """What is said of a group, in the order of `COLUMNS`."""
-    std = "-" if group.std is None else number(group.std)
-    numbers = [number(group.mean), std, number(min(group.values)), number(max(group.values))]
+    """The cells of a group, in the order of `COLUMNS`."""
+    std = "-" if group.std is None else _number(group.std)
+    numbers = [_number(group.mean), std, _number(min(group.values)), _number(max(group.values))]
     seeds = ", ".join(map(str, group.seeds))
     return [group.experiment, group.label or "-", str(len(group.runs)), *numbers, seeds]
 
 
-def number(value: float) -> str:
+def _number(value: float) -> str:
     """To four places, or whole where it is."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
 
 
-def notes(groups: Iterable[Group], left_out: Sequence[tuple[Run, str]]) -> Iterable[str]:
-    """What is to be known beside the numbers."""
+def _notes(groups: Iterable[Group], left_out: Sequence[tuple[Run, str]]) -> Iterable[str]:
+    """Remarks on the numbers: runs that were not counted, and data that differ."""
     for group in groups:
         for run in group.repeated:
             yield f"counted once: {run.folder} has seed {run.seed} as a newer run of the same configuration"

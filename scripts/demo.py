@@ -28,14 +28,16 @@ from src.runs.process import keep_freed_memory, quiet
 from src.training.commands import fail
 from src.training.demo import ANGLES, Demonstration, Outcome, demonstrate, turns
 
-SHOWN = tuple(range(0, 361, 45))
+_SHOWN = tuple(range(0, 361, 45))
 """Angles in degrees at which the picture has a test image."""
-THUMBNAIL = 44
+_THUMBNAIL = 44
 """The height of that image, in points."""
+_SCORE = "accuracy"
+"""What `_percent` writes a share of."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write a picture and its numbers, and print a table; errors of the user's are a line."""
+    """Write a picture and its numbers, and print a table; user errors print as one line."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of both runs, such as train.epochs=2")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the picture here as well, a PNG")
@@ -45,94 +47,94 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         found = demonstrate(options.overrides)
         picture = found.folder / "demo.png"
-        files = {picture: png(draw(found)), found.folder / "demo.json": as_json(found)}
+        files = {picture: png(_draw(found)), found.folder / "demo.json": _as_json(found)}
         for path, content in (files | ({options.output: files[picture]} if options.output else {})).items():
             with replacing(path) as file:
                 file.write(content)
     except (ConfigError, OSError) as error:
         fail(error)
     console = Console()
-    console.print(table(found))
+    console.print(_table(found))
     console.print(f"picture: {options.output or picture}", soft_wrap=True, highlight=False)
 
 
-def as_json(found: Demonstration) -> bytes:
+def _as_json(found: Demonstration) -> bytes:
     """The numbers of the picture."""
     return (json.dumps(found.numbers(), indent=2) + "\n").encode()
 
 
-def table(found: Demonstration) -> Table:
+def _table(found: Demonstration) -> Table:
     """A net in each column."""
-    result = Table(title=title(found))
+    result = Table(title=_title(found))
     result.add_column()
     for net in found.outcomes:
         result.add_column(net, justify="right")
-    for name, cells in rows(list(found.outcomes.values())).items():
+    for name, cells in _rows(list(found.outcomes.values())).items():
         result.add_row(name, *cells, style="bold" if name.startswith("mean") else None)
     return result
 
 
-def rows(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
+def _rows(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
     """What the table says of each net."""
     return {
-        "accuracy, upright": [percent(own.accuracies[0]) for own in outcomes],
-        "mean over all angles": [percent(own.mean) for own in outcomes],
-        "worst angle": [f"{percent(own.worst[0])} at {own.worst[1]}°" for own in outcomes],
+        f"{_SCORE}, upright": [_percent(own.accuracies[0]) for own in outcomes],
+        "mean over all angles": [_percent(own.mean) for own in outcomes],
+        "worst angle": [f"{_percent(own.worst[0])} at {own.worst[1]}°" for own in outcomes],
         "parameters": [f"{own.parameters:,}" for own in outcomes],
         "training time": [f"{own.seconds:.0f} s" for own in outcomes],
     }
 
 
-def percent(share: float) -> str:
+def _percent(share: float) -> str:
     """To one place."""
     return f"{100 * share:.1f} %"
 
 
-def title(found: Demonstration) -> str:
+def _title(found: Demonstration) -> str:
     """What is trained and tested on."""
     return f"Trained on {'upright' if found.upright else 'turned'} {found.data.source.name}, tested at every angle"
 
 
-def draw(found: Demonstration) -> Figure:
+def _draw(found: Demonstration) -> Figure:
     """Accuracy by angle of both nets, and above it a test image as it is turned."""
     drawn = figure(8.0, 4.9)
-    drawn.suptitle(title(found), fontsize=15)
+    drawn.suptitle(_title(found), fontsize=15)
     axes = drawn.subplots()
     for (net, own), colour, marker in zip(found.outcomes.items(), COLOURS, "os", strict=False):
-        label = f"{net}: {percent(own.mean)} on average, {own.parameters:,} parameters"
+        label = f"{net}: {_percent(own.mean)} on average, {own.parameters:,} parameters"
         closed = [*own.accuracies, own.accuracies[0]]
         axes.plot([*ANGLES, 360], closed, f"{marker}-", color=colour, label=label, linewidth=2, markersize=4)
     axes.axhline(chance := 1 / found.data.classes, color="0.4", linestyle="--")
     axes.text(0, chance - 0.01, "chance", color="0.4", fontsize=11, ha="center", va="top")
-    style(axes)
-    place(axes, example(found.data), found.data.source.border)
+    _style(axes)
+    _add_thumbnails(axes, _example(found.data), found.data.source.border)
     drawn.legend(loc="outside lower center", ncols=1, fontsize=12, frameon=False)
     return drawn
 
 
-def example(data: ImageDataModule) -> Tensor:
+def _example(data: ImageDataModule) -> Tensor:
     """A test image, (1, c, y, x) in uint8: of digits a 2, since a 6 would turn into a 9."""
     test = data.datasets["test"].split
     return test.images[test.labels.sub(2).abs().argmin()[None]]
 
 
-def style(axes: Axes) -> None:
+def _style(axes: Axes) -> None:
     """Whole turns in degrees, and shares in percent."""
     axes.set_xlim(-20, 380)
     axes.set_ylim(0, 1.02)
-    axes.set_xticks(SHOWN, [f"{angle}°" for angle in SHOWN])
+    axes.set_xticks(_SHOWN, [f"{angle}°" for angle in _SHOWN])
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("rotation of the test images", fontsize=12)
-    axes.set_ylabel("test accuracy", fontsize=12)
+    axes.set_ylabel(f"test {_SCORE}", fontsize=12)
     axes.tick_params(labelsize=12)
     axes.grid(alpha=0.3)
 
 
-def place(axes: Axes, image: Tensor, border: Border) -> None:
-    """Put an image, (1, c, y, x) in uint8, above each angle of `SHOWN`, turned by it."""
-    turned = warp(image.float().expand(len(SHOWN), -1, -1, -1), turns(SHOWN), border=border) / 255
-    for angle, picture in zip(SHOWN, turned.movedim(1, -1).squeeze(-1).numpy(), strict=True):
-        thumbnail = OffsetImage(picture, zoom=THUMBNAIL / len(picture), cmap="gray", norm=Normalize(0, 1))
+def _add_thumbnails(axes: Axes, image: Tensor, border: Border) -> None:
+    """Put an image, (1, c, y, x) in uint8, above each angle of `_SHOWN`, turned by it."""
+    turned = warp(image.float().expand(len(_SHOWN), -1, -1, -1), turns(_SHOWN), border=border) / 255
+    for angle, picture in zip(_SHOWN, turned.movedim(1, -1).squeeze(-1).numpy(), strict=True):
+        thumbnail = OffsetImage(picture, zoom=_THUMBNAIL / len(picture), cmap="gray", norm=Normalize(0, 1))
         above = {"xycoords": axes.get_xaxis_transform(), "box_alignment": (0.5, -0.06)}
         axes.add_artist(AnnotationBbox(thumbnail, (angle, 1), frameon=False, **above))
 

@@ -17,23 +17,22 @@ from src.config.instantiate import ConfigError
 from src.runs.process import die_with_parent, keep_freed_memory, quiet, rank
 from src.training.commands import fail
 from src.training.dry_run import describe
-from src.training.recipe import of_run
+from src.training.recipe import of_run, with_values
 from src.training.run import Request, train
 
 
 def main() -> None:
-    """Train what is composed; errors of the user's are a line, all others a traceback."""
-    arguments, overrides = parse()
+    """Train what is composed. User errors print as one line, all others as a traceback."""
+    arguments, overrides = _parse()
     if any(argument.startswith("-") for argument in overrides):
-        with_hydra()  # its own flags, such as --cfg job and --multirun
+        _with_hydra()  # its own flags, such as --cfg job and --multirun
         return
     quiet()
     keep_freed_memory()
     die_with_parent()
     try:
         if folder := arguments.resume:
-            cfg = of_run(folder, overrides)
-            cfg.paths.logs = str(folder.resolve().parents[1])
+            cfg = with_values(of_run(folder, overrides), {"paths.logs": str(folder.resolve().parents[1])})
         else:
             cfg = compose_config(overrides)
         request = Request(overrides, folder, arguments.fresh, arguments.force)
@@ -46,7 +45,7 @@ def main() -> None:
             raise
 
 
-def parse() -> tuple[argparse.Namespace, list[str]]:
+def _parse() -> tuple[argparse.Namespace, list[str]]:
     """This script's own flags, and the overrides and flags of Hydra's that are left."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, add_help=False)
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with this run")
@@ -57,7 +56,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 
 
 @hydra.main(config_path="../configs", config_name="train", version_base="1.3")
-def with_hydra(cfg: DictConfig) -> None:
+def _with_hydra(cfg: DictConfig) -> None:
     """One job of a multirun, which must leave the other devices to the others."""
     quiet()
     if cfg.trainer.devices not in (1, "1") or cfg.trainer.num_nodes != 1:

@@ -19,7 +19,7 @@ from src.analysis.drawing import pixels
 from src.config.instantiate import ConfigError
 from src.data import Digits, Mnist
 from src.data.io.fetch import File
-from src.training.commands import data_sets, load_data
+from src.training.commands import _data_sets, load_data
 
 ROOT = Path(__file__).resolve().parents[1]
 NONE = "error: `dataset` must be given, as dataset=NAME. There are: "
@@ -97,7 +97,7 @@ def test_a_damaged_file_is_one_line(paths: list[str], tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], f"{NONE}{', '.join(data_sets())}."),
+        ([], f"{NONE}{', '.join(_data_sets())}."),
         (["dataset="], NONE),
         (["dataset=digit"], "error: `dataset` has no 'digit'. Did you mean 'digits'?"),
         (["dataset=digits", "dataset.sise=3"], "error: `dataset.sise` is not a key of the configuration. Did you mean"),
@@ -118,8 +118,8 @@ def test_errors_are_one_line(
 
 
 def test_the_names_of_data_sets_are_those_that_can_be_chosen() -> None:
-    assert {"digits", "mnist", "cifar10", "npz"} <= set(data_sets())
-    assert not [name for name in data_sets() if name.startswith("_")]
+    assert {"digits", "mnist", "cifar10", "npz"} <= set(_data_sets())
+    assert not [name for name in _data_sets() if name.startswith("_")]
 
 
 def test_a_recipe_chooses_its_data_and_another_data_set_wins(paths: list[str]) -> None:

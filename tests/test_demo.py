@@ -13,19 +13,20 @@ from short_fits import QUIET
 from torch import Tensor, nn
 
 from scripts import demo
+from src.config.compose import plain
 from src.data import Digits, ImageDataModule
 from src.data.warp import rotate
-from src.runs.identity import decisive
+from src.runs.identity import identifying
 from src.training import load_recipe
 from src.training.demo import (
+    _CNN,
+    _GCNN,
+    _NETS,
     ANGLES,
-    CNN,
-    GCNN,
-    NETS,
     Demonstration,
     Outcome,
-    accuracy_by_angle,
-    configuration,
+    _accuracy_by_angle,
+    _configuration,
     demonstrate,
 )
 from src.training.recipe import build
@@ -79,7 +80,7 @@ class Witness(Constant):
 @pytest.fixture(scope="module")
 def digits() -> ImageDataModule:
     """The data of the demonstration."""
-    return build(configuration(CNN)).datamodule
+    return build(_configuration(_CNN)).datamodule
 
 
 @pytest.fixture(scope="module")
@@ -103,15 +104,15 @@ def parameters(net: nn.Module) -> int:
 
 
 def test_nets_have_as_many_parameters() -> None:
-    equivariant, plain = (parameters(build(configuration(net)).model.net) for net in NETS)
+    equivariant, plain = (parameters(build(_configuration(net)).model.net) for net in _NETS)
     assert abs(plain / equivariant - 1) < 0.05
-    as_wide = parameters(build(configuration(CNN, ["net.hidden_sizes=[16,16,32]"])).model.net)
+    as_wide = parameters(build(_configuration(_CNN, ["net.hidden_sizes=[16,16,32]"])).model.net)
     assert abs(as_wide / equivariant - 1) > 0.5, "the widths of the G-CNN would make the CNN a small one"
 
 
 def test_nets_differ_in_nothing_else() -> None:
-    equivariant, plain = (decisive(configuration(net)) for net in NETS)
-    differing = {key for key in equivariant | plain if equivariant.get(key) != plain.get(key)}
+    equivariant, cnn = (identifying(plain(_configuration(net))) for net in _NETS)
+    differing = {key for key in equivariant | cnn if equivariant.get(key) != cnn.get(key)}
     # Those of the model are the same again, as it holds the net.
     keys = {key.removeprefix("model.").removeprefix("net.").removeprefix("conv.") for key in differing}
     assert {key.partition(".")[0] for key in keys} == {
@@ -132,7 +133,7 @@ def test_training_images_are_upright(digits: ImageDataModule) -> None:
 
 def test_test_images_are_turned_and_surrounded_by_black(digits: ImageDataModule) -> None:
     witness, test = Witness(), digits.datasets["test"]
-    accuracy_by_angle(witness, digits)
+    _accuracy_by_angle(witness, digits)
     shown = torch.cat(witness.shown).unflatten(0, (len(ANGLES), len(test)))
     images, _ = test.finish(test[0, torch.arange(len(test))], torch.device("cpu"))
     for n, turns in zip(QUARTERS, range(4), strict=True):
@@ -145,9 +146,9 @@ def test_test_images_are_turned_and_surrounded_by_black(digits: ImageDataModule)
 
 
 def test_curves_tell_what_depends_on_the_angle(digits: ImageDataModule) -> None:
-    flat = accuracy_by_angle(Constant(), digits)
+    flat = _accuracy_by_angle(Constant(), digits)
     assert flat.unique().item() == pytest.approx(0.1, abs=0.01), "chance at every angle"
-    steep = accuracy_by_angle(NearestMean(digits), digits)
+    steep = _accuracy_by_angle(NearestMean(digits), digits)
     assert steep[0] > 0.85
     assert steep[ANGLES.index(90)] < 0.4
     assert steep.argmax() == 0
@@ -163,7 +164,7 @@ def test_what_is_written(written: Path) -> None:
     numbers = json.loads((folder / "demo.json").read_text())
     assert numbers["angles"] == [10 * n for n in range(36)]
     assert numbers["chance"] == 0.1
-    assert list(numbers["nets"]) == [GCNN, CNN]
+    assert list(numbers["nets"]) == [_GCNN, _CNN]
     for net in numbers["nets"].values():
         assert len(net["accuracies"]) == 36
         assert net["mean"] == pytest.approx(sum(net["accuracies"]) / 36)
@@ -171,7 +172,7 @@ def test_what_is_written(written: Path) -> None:
         metrics = json.loads((Path(net["run"]) / "metrics.json").read_text())
         assert net["upright"] == net["accuracies"][0] == pytest.approx(metrics["test/acc"])
         assert net["parameters"] == metrics["parameters"]
-    accuracies = numbers["nets"][GCNN]["accuracies"]
+    accuracies = numbers["nets"][_GCNN]["accuracies"]
     assert len({accuracies[n] for n in QUARTERS}) == 1, "a G-CNN is invariant under quarter turns"
 
 
@@ -192,16 +193,16 @@ def test_complete_runs_are_found_again(written: Path, capsys: pytest.CaptureFixt
 
 def test_rows_and_titles(digits: ImageDataModule) -> None:
     own = Outcome([0.9, *[0.5] * 34, 0.25], 1234, 59.6, "run")
-    assert demo.rows([own]) == {
+    assert demo._rows([own]) == {
         "accuracy, upright": ["90.0 %"],
         "mean over all angles": [f"{(90 + 34 * 50 + 25) / 36:.1f} %"],
         "worst angle": ["25.0 % at 350°"],
         "parameters": ["1,234"],
         "training time": ["60 s"],
     }
-    turned = build(configuration(CNN, ["augment=rotate"])).datamodule
-    assert demo.title(Demonstration({}, digits, Path())) == "Trained on upright digits, tested at every angle"
-    assert demo.title(Demonstration({}, turned, Path())) == "Trained on turned digits, tested at every angle"
+    turned = build(_configuration(_CNN, ["augment=rotate"])).datamodule
+    assert demo._title(Demonstration({}, digits, Path())) == "Trained on upright digits, tested at every angle"
+    assert demo._title(Demonstration({}, turned, Path())) == "Trained on turned digits, tested at every angle"
 
 
 def test_options_are_of_both_nets_but_those_of_equivariance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -211,8 +212,8 @@ def test_options_are_of_both_nets_but_those_of_equivariance(monkeypatch: pytest.
         asked[cfg.name] = cfg, changes
         return Outcome([0.0] * 36, 1, 1.0, str(tmp_path / cfg.name))
 
-    monkeypatch.setattr("src.training.demo.outcome", keep)
-    monkeypatch.setattr("src.training.demo.load_recipe", lambda run: build(configuration(GCNN)))
+    monkeypatch.setattr("src.training.demo._outcome", keep)
+    monkeypatch.setattr("src.training.demo.load_recipe", lambda run: build(_configuration(_GCNN)))
     demonstrate(["group=p4m", "kernel=lattice", "group.sampling=random", "optimizer.lr=0.1"])
     (equivariant, all_of_them), (plain, some) = asked["demo_gcnn"], asked["demo_cnn"]
     assert (equivariant.group.elements, equivariant.group.sampling, equivariant.optimizer.lr) == ([4, 2], "random", 0.1)

@@ -81,8 +81,7 @@ def run(folder: Path, *overrides: str) -> Path:
     of_others = ("kernel.", "group.") if overrides[0] == "group=r2" else ()
     small = [override for override in SMALL if not override.startswith(of_others)]
     cfg = compose_config([*small, "train.epochs=2", *places, *overrides])
-    train(cfg)
-    return Path(cfg.paths.run)
+    return train(cfg).folder
 
 
 @pytest.fixture(scope="module")
@@ -287,9 +286,9 @@ def test_what_cannot_be_compared_is_said(look: LoadedRun) -> None:
 def test_differences_are_few(equivariant: Path, tmp_path: Path) -> None:
     def changed(name: str, old: str, new: str) -> Path:
         folder = copy(equivariant, tmp_path / name)
-        config = (folder / "config.yaml").read_text()
-        assert old in config
-        (folder / "config.yaml").write_text(config.replace(old, new))
+        recipe = (folder / "recipe.yaml").read_text()
+        assert old in recipe
+        (folder / "recipe.yaml").write_text(recipe.replace(old, new))
         return folder
 
     first, same = read(equivariant), read(copy(equivariant, tmp_path / "same"))
@@ -300,7 +299,7 @@ def test_differences_are_few(equivariant: Path, tmp_path: Path) -> None:
         "optimizer.lr=0.1",
     ]
     assert [text.split()[-1] for text in _differences([first, seeded])] == ["seed=0", "seed=1"]
-    assert _differences([first, read(copy(equivariant, tmp_path / "bare", "config.yaml"))])[0] != "-"
+    assert _differences([first, read(copy(equivariant, tmp_path / "bare", "config.yaml", "recipe.yaml"))])[0] != "-"
 
 
 def test_controls_of_redundancy(look: LoadedRun) -> None:

@@ -20,7 +20,7 @@ from src.callbacks.interruption import CODES
 from src.config.compose import compose_config
 from src.runs.checkpoints import latest, load, load_weights, read_weights
 from src.training import ConfigError
-from src.training.run import Request, choose, train
+from src.training.run import Request, folder_of, train
 
 # Lightning's own, on this version of torch.
 pytestmark = [
@@ -158,7 +158,7 @@ def test_processes_that_the_trainer_starts_share_the_folder(tmp_path: Path) -> N
 
 def test_another_process_has_the_run(tmp_path: Path) -> None:
     cfg = compose_config([*SMALL, f"paths.logs={tmp_path}/logs"])
-    folder = choose(cfg, Request())
+    folder = folder_of(cfg, Request())
     folder.mkdir(parents=True)
     lock = f"lock = filelock.FileLock({str(folder / '.lock')!r})"
     holder = f"import filelock, time; {lock}; lock.acquire(); print(1); time.sleep(60)"
@@ -217,13 +217,13 @@ def test_a_full_disk_stops_a_run_and_leaves_the_checkpoint_before(tmp_path: Path
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space left"):
         train(cfg)
-    folder = Path(cfg.paths.run)
+    folder = only_run(tmp_path / "logs")
     assert status(folder)["status"] == "failed"
     assert "No space left on device" in (folder / "error.log").read_text()
     assert latest(folder / "checkpoints")[1]["global_step"] in (7, 14)
     assert not list((folder / "checkpoints").glob(".*"))
     monkeypatch.setattr(torch, "save", save)
-    assert "test/acc" in train(compose_config([*SMALL, f"paths.logs={tmp_path}/logs"]))
+    assert "test/acc" in train(cfg).metrics
 
 
 class Malicious:
@@ -250,7 +250,8 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_pretrained_weights(tmp_path: Path, whole: Path) -> None:
     def run(*overrides: str) -> dict[str, float]:
-        return train(compose_config([*SMALL, f"paths.logs={tmp_path}/logs", f"pretrained.path={whole}", *overrides]))
+        cfg = compose_config([*SMALL, f"paths.logs={tmp_path}/logs", f"pretrained.path={whole}", *overrides])
+        return train(cfg).metrics
 
     tested = run("train.do=false")
     expected = json.loads((whole / "metrics.json").read_text())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -17,7 +18,8 @@ from src.config.compose import compose_config
 from src.runs.checkpoints import AtomicCheckpointIO
 from src.runs.identity import run_id
 from src.runs.status import Status
-from src.training import ConfigError, load_recipe, train
+from src.training import ConfigError, Result, load_recipe, train
+from src.training.recipe import build
 from src.training.run import Request
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,9 +47,22 @@ def small(tmp_path: Path, *overrides: str):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete run's folder."""
-    cfg = small(tmp_path_factory.mktemp("run"))
-    train(cfg)
-    return Path(cfg.paths.run)
+    return train(small(tmp_path_factory.mktemp("run"))).folder
+
+
+def test_a_configuration_is_not_changed(finished: Path, tmp_path: Path) -> None:
+    cfg = small(tmp_path, "train.epochs=1")
+    before = str(cfg)
+    result = train(cfg)
+    assert result.folder == next((tmp_path / "logs").glob("*/seed0-*"))
+    assert result.metrics == json.loads((result.folder / "metrics.json").read_text())
+    assert str(cfg) == before
+    np.savez(tmp_path / "data.npz", images=np.zeros((60, 16, 16), np.uint8), labels=np.arange(60) % 3)
+    cfg = small(tmp_path, "dataset=npz", f"dataset.path={tmp_path}/data.npz", "dataset.size=null")
+    before = str(cfg)
+    recipe = build(cfg)
+    assert (recipe.cfg.dataset.classes, recipe.cfg.dataset.channels) == (3, 1)
+    assert str(cfg) == before, "what it leaves open stays open"
 
 
 def test_run_folder(finished: Path) -> None:
@@ -126,15 +141,13 @@ def test_a_complete_run_is_printed_and_left_alone(finished: Path, capsys: pytest
         return {path.name: path.stat().st_mtime_ns for path in finished.rglob("*")}
 
     before, metrics = stamps(), json.loads((finished / "metrics.json").read_text())
-    assert train(small(finished.parents[2])) == metrics
+    assert train(small(finished.parents[2])) == Result(finished, metrics)
     assert "test accuracy" in capsys.readouterr().out
     assert stamps() == before
 
 
 def test_a_fresh_run_beside_it_comes_to_the_same(finished: Path) -> None:
-    cfg = small(finished.parents[2])
-    train(cfg, Request(fresh=True))
-    again = Path(cfg.paths.run)
+    again = train(small(finished.parents[2]), Request(fresh=True)).folder
     assert again.name == f"{finished.name}-2", "an earlier run is left alone"
     one, two = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (finished, again))
     assert all(torch.equal(one["state_dict"][key], two["state_dict"][key]) for key in one["state_dict"])
@@ -155,14 +168,17 @@ def test_run_ids_depend_on_what_decides_results(tmp_path: Path) -> None:
 
 def test_debug_leaves_nothing_behind(tmp_path: Path) -> None:
     cfg = small(tmp_path, "debug=true", "train.epochs=50", "dataset.limit_train=null")
-    assert train(cfg)["test/acc"] >= 0
+    before = str(cfg)
+    result = train(cfg)
+    assert result.metrics["test/acc"] >= 0
     assert not (tmp_path / "logs").exists()
-    assert not Path(cfg.paths.run).exists()
+    assert not result.folder.exists()
+    assert str(cfg) == before, "a short run is of a copy"
 
 
 def test_random_sampling_and_low_precision_train(tmp_path: Path) -> None:
     cfg = small(tmp_path, "group.sampling=random", "train.precision=bf16-mixed", "train.epochs=1", "logger=none")
-    assert train(cfg)["test/acc"] >= 0
+    assert train(cfg).metrics["test/acc"] >= 0
 
 
 @pytest.mark.parametrize(
@@ -197,7 +213,7 @@ def test_status_says_how_a_run_ended(tmp_path: Path, error: type[BaseException],
         return json.loads((tmp_path / "status.json").read_text())
 
     def work() -> None:
-        with Status(tmp_path).kept():
+        with Status(tmp_path).recording():
             assert record()["status"] == "running"
             raise error("of a test")
 

@@ -26,7 +26,7 @@ class Line(NamedTuple):
 
 def scalars(run: Run) -> dict[str, list[tuple[int, float]]]:
     """Everything that was logged, (step, value) by tag; nothing where there are no files."""
-    if not (folder := run.folder / "tensorboard").is_dir():
+    if not (folder := run.files.tensorboard).is_dir():
         return {}
     events = EventAccumulator(str(folder), {"scalars": 0}, purge_orphaned_data=False).Reload()
     return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]}

@@ -112,7 +112,7 @@ def load_run(run: Run, most: int) -> LoadedRun | str:
         run: in any state.
         most: images of the test set; if there are more, these are drawn.
     """
-    kept = [which for name, which in _KEPT.items() if (run.folder / "checkpoints" / name).exists()]
+    kept = [which for name, which in _KEPT.items() if (run.files.checkpoints / name).exists()]
     if not kept:
         return "the run has no checkpoint, and so no weights yet."
     try:

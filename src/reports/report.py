@@ -12,8 +12,8 @@ from src.reports.loaded_run import Entry, LoadedRun, load_run
 from src.reports.net_sections import of_nets
 from src.reports.page import Section, write
 from src.reports.record_sections import costs, overview, reproduction, training
+from src.runs.folder import RunFolder
 from src.runs.record import Run, read
-from src.runs.status import FILE
 
 IMAGES = 1000
 """Of the test set, unless asked for otherwise."""
@@ -64,9 +64,9 @@ def _run_of(folder: Path) -> Run:
     Raises:
         ConfigError: if there is none.
     """
-    if not (folder / FILE).exists():
+    if not (file := RunFolder(folder).status).exists():
         raise ConfigError(
-            f"{folder} must be the folder of a run, with a {FILE}, but there is none; `make runs` lists them."
+            f"{folder} must be the folder of a run, with a {file.name}, but there is none; `make runs` lists them."
         )
     return read(folder)
 

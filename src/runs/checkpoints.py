@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from src.callbacks.checkpoints import BEST, LAST, PREVIOUS, WEIGHTS
 from src.config.instantiate import ConfigError
 from src.data.io.files import replacing
+from src.runs.folder import RunFolder
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -58,6 +59,9 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
     A damaged last one is warned of, and the one before it taken.
 
+    Args:
+        folder: of the checkpoints.
+
     Raises:
         ConfigError: if there are checkpoints but none is intact.
     """
@@ -81,8 +85,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         ConfigError: if there is no such file, or it is not intact.
     """
     if path.is_dir():
-        names = (path / "checkpoints" / name for name in (WEIGHTS, BEST, LAST))
-        path = next((name for name in names if name.exists()), path / "checkpoints" / WEIGHTS)
+        files = [RunFolder(path).checkpoints / name for name in (WEIGHTS, BEST, LAST)]
+        path = next((file for file in files if file.exists()), files[0])
     if not path.exists():
         raise ConfigError(
             f"`pretrained.path` must be a run's folder, a weights.pt or a .ckpt, but {path} is not there."
@@ -108,17 +112,17 @@ def load_weights(net: torch.nn.Module, weights: dict[str, torch.Tensor], strict:
     Raises:
         ConfigError: if `strict` and something does not fit.
     """
-    own = net.state_dict()
-    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in own.items()}
-    left = [f"{name}: not in the file" for name in own.keys() - weights.keys()]
-    left += [f"{name}: not in the net" for name in weights.keys() - own.keys()]
-    wrong = {name for name in own.keys() & weights.keys() if tuple(weights[name].shape) != shapes[name]}
-    left += [f"{name}: {tuple(weights[name].shape)} in the file, {shapes[name]} in the net" for name in wrong]
-    if strict and left:
+    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in net.state_dict().items()}
+    common = shapes.keys() & weights.keys()
+    misfits = {name for name in common if tuple(weights[name].shape) != shapes[name]}
+    unused = [f"{name}: not in the file" for name in shapes.keys() - common]
+    unused += [f"{name}: not in the net" for name in weights.keys() - common]
+    unused += [f"{name}: {tuple(weights[name].shape)} in the file, {shapes[name]} in the net" for name in misfits]
+    if strict and unused:
         raise ConfigError(
-            f"`pretrained.path` has weights that do not fit the net: {'; '.join(sorted(left)[:5])}"
-            f"{f' and {len(left) - 5} more' if len(left) > 5 else ''}. Build the net that they are of, or load what "
-            "fits with pretrained.strict=false."
+            f"`pretrained.path` has weights that do not fit the net: {'; '.join(sorted(unused)[:5])}"
+            f"{f' and {len(unused) - 5} more' if len(unused) > 5 else ''}. Build the net that they are of, or load "
+            "what fits with pretrained.strict=false."
         )
-    net.load_state_dict({name: weights[name] for name in own.keys() & weights.keys() - wrong}, strict=False)
-    return sorted(left)
+    net.load_state_dict({name: weights[name] for name in common - misfits}, strict=False)
+    return sorted(unused)

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from src.config.compose import COMBINED, is_group, plain
+from src.config.compose import is_group, plain
 from src.config.instantiate import ConfigError
+from src.runs.folder import RunFolder
+from src.runs.upgrade import load_config
 
-PLACEMENT = (
+_NOT_PART_OF_IDENTITY = (
     "paths",
     "logger",
     "observers",
@@ -35,42 +37,33 @@ PLACEMENT = (
     "dataset.mirrors",
 )
 """Where a run is placed and what it shows on the way: a run is the same run with others of these."""
-LONGEST = 80
+_LONGEST = 80
 """Characters of what was changed, in the name of a folder."""
 
 
-def decisive(cfg: DictConfig) -> dict[str, Any]:
-    """Everything that the result depends on: the configuration without `PLACEMENT`, by dotted key."""
-    flat = dict(flattened(plain(cfg)))
-    placement = PLACEMENT + (("dataset.path",) if "dataset.mirrors" in flat else ())
-    return {key: value for key, value in flat.items() if not any(f"{key}.".startswith(f"{p}.") for p in placement)}
+def identifying(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the result depends on, by dotted key; lists are values.
+
+    Args:
+        config: a whole configuration in plain containers, resolved or not.
+    """
+    flat = dict(_flattened(config))
+    # Published files are the same wherever they are.
+    ignored = _NOT_PART_OF_IDENTITY + (("dataset.path",) if "dataset.mirrors" in flat else ())
+    return {key: value for key, value in flat.items() if not _is_within(key, ignored)}
 
 
 def digest(cfg: DictConfig) -> str:
-    """Eight characters for all that is decisive."""
-    return hashlib.sha256(json.dumps(decisive(cfg), sort_keys=True).encode()).hexdigest()[:8]
+    """Eight characters for all that the result depends on."""
+    return hashlib.sha256(json.dumps(identifying(plain(cfg)), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def run_id(cfg: DictConfig, overrides: Sequence[str]) -> str:
     """What was changed, the seed, and the digest: `lr-0.01_seed1-3f2a9c01`."""
-    words = [readable(override) for override in overrides if shown(override)]
-    while len("_".join(words)) > LONGEST:
+    words = [_short(override) for override in overrides if _is_part_of_name(override)]
+    while len("_".join(words)) > _LONGEST:
         words.pop()
     return f"{'_'.join([*words, f'seed{cfg.seed}'])}-{digest(cfg)}"
-
-
-def shown(override: str) -> bool:
-    """Whether an override is worth a part of a name."""
-    key = override.split("=")[0].lstrip("+~")
-    named = ("experiment", *COMBINED, "seed", "debug")  # elsewhere in the name
-    return key not in named and not any(f"{key}.".startswith(f"{p}.") for p in PLACEMENT)
-
-
-def readable(override: str) -> str:
-    """`optimizer.lr=0.01` as `lr-0.01`, `group=p4m` as `p4m`, in characters that every shell leaves alone."""
-    key, _, value = override.lstrip("+~").partition("=")
-    text = value if is_group(override) else f"{key.rpartition('.')[2]}-{value}"
-    return re.sub(r"[^A-Za-z0-9.+]+", "-", text).strip("-")
 
 
 def existing(cfg: DictConfig) -> Path | None:
@@ -80,32 +73,26 @@ def existing(cfg: DictConfig) -> Path | None:
     return max(found, key=lambda folder: int(found[folder][1] or 1), default=None)
 
 
-def beside(folder: Path) -> Path:
-    """A name for a new run of the same configuration: `-2`, `-3`, ... behind it."""
+def numbered(folder: Path) -> Path:
+    """The folder of another run of the same configuration: the first of `-2`, `-3`, ... that is free."""
     stem = re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", folder.name)
     return next(path for n in range(2, 1_000_000) if not (path := folder.with_name(f"{stem}-{n}")).exists())
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What changed between two decisive configurations, a line each."""
-    keys = sorted(before.keys() | after.keys())
-    missing = "(not there)"
-    return [
-        f"{key}: {before.get(key, missing)} -> {after.get(key, missing)}"
-        for key in keys
-        if before.get(key, missing) != after.get(key, missing)
-    ]
-
-
 def changes(folder: Path, cfg: DictConfig) -> list[str]:
-    """What a configuration has otherwise than the run in a folder; nothing if none is there."""
-    path = folder / "config.yaml"
-    return differences(decisive(OmegaConf.load(path)), decisive(cfg)) if path.exists() else []
+    """What a configuration has otherwise than the run in a folder, a line each; nothing if there is no run."""
+    path = RunFolder(folder).config
+    if not path.exists():
+        return []
+    before, after = identifying(plain(load_config(path))), identifying(plain(cfg))
+    absent = "(not there)"
+    values = {key: (before.get(key, absent), after.get(key, absent)) for key in sorted(before.keys() | after.keys())}
+    return [f"{key}: {old} -> {new}" for key, (old, new) in values.items() if old != new]
 
 
 @contextmanager
 def locked(folder: Path, refusal: Callable[[], str]) -> Iterator[None]:
-    """Hold a folder's lock, which the system lets go whatever happens to this process.
+    """Hold a folder's lock, which the system releases whatever happens to this process.
 
     Args:
         folder: made if it is not there.
@@ -115,7 +102,7 @@ def locked(folder: Path, refusal: Callable[[], str]) -> Iterator[None]:
         ConfigError: if one has.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(RunFolder(folder).lock)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -126,10 +113,29 @@ def locked(folder: Path, refusal: Callable[[], str]) -> Iterator[None]:
         lock.release()
 
 
-def flattened(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested dictionaries, by dotted key; lists are values."""
+def _is_part_of_name(override: str) -> bool:
+    """Whether an override is worth a part of a name."""
+    key = override.split("=")[0].lstrip("+~")
+    elsewhere = ("experiment", *COMBINED, "seed", "debug")
+    return not _is_within(key, (*_NOT_PART_OF_IDENTITY, *elsewhere))
+
+
+def _short(override: str) -> str:
+    """`optimizer.lr=0.01` as `lr-0.01`, `group=p4m` as `p4m`, in characters that need no quotes in any shell."""
+    key, _, value = override.lstrip("+~").partition("=")
+    text = value if is_group(override) else f"{key.rpartition('.')[2]}-{value}"
+    return re.sub(r"[^A-Za-z0-9.+]+", "-", text).strip("-")
+
+
+def _is_within(key: str, nodes: Sequence[str]) -> bool:
+    """Whether a dotted key is one of some nodes, or in one."""
+    return any(f"{key}.".startswith(f"{node}.") for node in nodes)
+
+
+def _flattened(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested dictionaries, by dotted key; lists and empty dictionaries are values."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
-            yield from flattened(value, f"{prefix}{key}.")
+            yield from _flattened(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -20,13 +20,17 @@ from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvir
 
 from src.callbacks.interruption import Interrupted, heeded
 
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 
 # Parameters of mallopt, from glibc's malloc.h, and of prctl, from Linux.
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-PR_SET_PDEATHSIG = 1
-PARENT = "DIE_WITH"
-"""The environment variable with the number of the process that a run of a sweep ends with."""
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_PR_SET_PDEATHSIG = 1
+
+# Environment variables; src/sweeps/worker.py, which imports nothing of this project, repeats them.
+RUN_FOLDER = "RUN_FOLDER"
+"""Says where the run is, to the processes that the first one starts, and to a run of a sweep."""
+_DIE_WITH = "DIE_WITH"
+"""The number of the process that a run of a sweep ends with."""
 
 
 def quiet() -> None:
@@ -48,21 +52,21 @@ def keep_freed_memory() -> None:
     with 8 x 3 elements on two cores takes 630 ms in place of 840. The process holds on to its peak until it ends.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def die_with_parent() -> None:
-    """On Linux, end with the process that started this one, so that a GPU is not held by a process nobody waits for.
+    """On Linux, end with the process that started this one, so that no GPU is kept busy for nobody.
 
     A rank is killed. The run of a sweep is sent SIGHUP, on which it writes a checkpoint.
     """
     if sys.platform != "linux":
         return
     if rank() > 0:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    elif parent := os.environ.get(PARENT):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGHUP)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    elif parent := os.environ.get(_DIE_WITH):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
         if os.getppid() != int(parent):  # it was gone before this could be said
             signal.raise_signal(signal.SIGHUP)
 
@@ -82,10 +86,10 @@ def cluster() -> ClusterEnvironment | None:
     return None
 
 
-def from_first(value: Value) -> Value:
-    """What the first process has, in all processes that were started at once; they meet here for the first time.
+def from_first(value: _Value) -> _Value:
+    """The value of the first process, in all processes that were started at once.
 
-    The trainer finds the group of processes as it is made here.
+    They meet here for the first time; the trainer finds the process group that is made here.
     """
     environment = cluster()
     if environment is None or environment.world_size() == 1:

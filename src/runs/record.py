@@ -1,10 +1,9 @@
-"""The runs that there are, and what those that differ in the seed alone have come to."""
+"""Runs as the files of their folders describe them."""
 
 from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,15 +11,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from src.config.compose import compose_config, nearest
 from src.config.instantiate import ConfigError
-from src.runs.status import read_json, read_status
+from src.runs.folder import RunFolder, read_json
+from src.runs.status import read_status
+from src.runs.upgrade import upgrade
 
 STATUSES = ("running", "complete", "interrupted", "failed", "damaged")
-SLACK = 600
+_SLACK = 600
 """Seconds by which a process may seem to have begun after the session that it wrote down."""
+_PRIMARY = "acc"
+"""The metric that selects in runs whose configuration does not name one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,140 +55,80 @@ class Run:
         """The status, and why."""
         return f"{self.status} ({self.note})" if self.note else self.status
 
+    @property
+    def files(self) -> RunFolder:
+        """The folder, with the names of its files."""
+        return RunFolder(self.folder)
+
     @cached_property
     def config(self) -> dict[str, Any] | None:
-        """The resolved configuration; None if there is none that can be read."""
-        try:
-            config = yaml.load((self.folder / "config.yaml").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except (OSError, ValueError, yaml.YAMLError):
-            return None
-        return config if isinstance(config, dict) else None
+        """The resolved configuration, in today's terms; None if there is none that can be read."""
+        return _read_config(self.files.config)
+
+    @cached_property
+    def recipe(self) -> dict[str, Any] | None:
+        """The configuration as it was composed, in today's terms; `config` if that cannot be read."""
+        recipe = _read_config(self.files.recipe)
+        return self.config if recipe is None else recipe
 
     @property
     def seed(self) -> int | None:
         """Of the run."""
-        return (self.config or {}).get("seed")
+        return (self.recipe or {}).get("seed")
+
+    @property
+    def primary(self) -> str:
+        """The name of the metric that selects, and that the run is judged by."""
+        task = (self.recipe or {}).get("task")
+        return (task or {}).get("primary") or _PRIMARY
+
+    @property
+    def score(self) -> float | None:
+        """That metric on the test set."""
+        return self.metrics.get(f"test/{self.primary}") if self.metrics else None
 
 
-def runs(logs: Path) -> list[Run]:
-    """Every run below a folder, newest first; those without a time are last.
+@dataclass(frozen=True)
+class _Selection:
+    """The runs that a command is about."""
 
-    Folders without a status.json are no runs, and are looked into.
-    """
-    found = [read(folder) for folder in folders(logs)]
-    return sorted(found, key=lambda run: (run.started is None, -timestamp(run), str(run.folder)))
-
-
-def folders(logs: Path) -> Iterator[Path]:
-    """Folders that have a status.json; there are no runs within runs."""
-    for path, below, files in os.walk(logs):
-        if "status.json" in files:
-            below.clear()
-            yield Path(path)
-        below.sort()
+    logs: Path
+    runs: Sequence[Run]
 
 
 def read(folder: Path) -> Run:
     """A run from its folder, whatever state its files are in."""
     record = read_status(folder)
-    if running(record) and gone(record):
+    if _is_running(record) and _process_has_ended(record):
         # It may have ended, and said so, between the two looks at it.
         record = read_status(folder)
-        if running(record):
+        if _is_running(record):
             record |= {"status": "interrupted", "note": "was killed"}
-    metrics = read_json(folder / "metrics.json") if record.get("status") == "complete" else {}
-    numbers = {key: value for key in metrics if (value := number(metrics, key)) is not None}
-    seconds = number(record, "seconds")
+    known = record.get("status") in STATUSES
+    metrics = read_json(RunFolder(folder).metrics) if record.get("status") == "complete" else {}
+    numbers = {key: value for key in metrics if (value := _number(metrics, key)) is not None}
+    seconds = _number(record, "seconds")
     return Run(
         folder=folder,
-        experiment=text(record, "experiment") or folder.parent.name,
-        id=text(record, "id") or folder.name,
-        status=record["status"] if record.get("status") in STATUSES else "damaged",
-        note=text(record, "note") or ("" if record.get("status") in STATUSES else "status.json cannot be read"),
-        epoch=whole(record, "epoch"),
-        epochs=whole(record, "epochs"),
-        best=number(record, "best"),
+        experiment=_text(record, "experiment") or folder.parent.name,
+        id=_text(record, "id") or folder.name,
+        status=record["status"] if known else "damaged",
+        note=_text(record, "note") or ("" if known else "status.json cannot be read"),
+        epoch=_integer(record, "epoch"),
+        epochs=_integer(record, "epochs"),
+        best=_number(record, "best"),
         seconds=numbers.get("train/seconds") if seconds is None else seconds,
-        started=moment(record.get("started")) or moment(sessions(record, 0).get("started")),
-        data=text(record, "data"),
+        started=_time(record.get("started")) or _time(session(record, 0).get("started")),
+        data=_text(record, "data"),
         metrics=numbers,
     )
 
 
-def running(record: Mapping[str, Any]) -> bool:
-    """Whether a run says that it is."""
-    return record.get("status") == "running"
-
-
-def gone(record: Mapping[str, Any]) -> bool:
-    """Whether the process of the last session was on this machine, and is not there any more."""
-    session = sessions(record, -1)
-    pid = whole(session, "pid")
-    if session.get("host") != socket.gethostname() or pid is None or pid < 1:
-        return False
-    if not alive(pid):
-        return True
-    # The number may have been given to another process since.
-    started, began = moment(session.get("started")), beginning(pid)
-    return started is not None and began is not None and began > started.timestamp() + SLACK
-
-
-def alive(pid: int) -> bool:
-    """Whether there is a process of this number; where that cannot be asked, there is."""
-    if sys.platform == "win32":  # there, asking would end it
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def beginning(pid: int) -> float | None:
-    """When a process began, in seconds since 1970; None where the system does not say."""
-    try:
-        # Its name, in parentheses, may have spaces.
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
-        return int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, StopIteration):
-        return None
-
-
-def sessions(record: Mapping[str, Any], which: int) -> dict[str, Any]:
-    """The first or the last session; nothing if there is none."""
-    there = record.get("sessions")
-    session = there[which] if isinstance(there, list) and there else {}
-    return session if isinstance(session, dict) else {}
-
-
-def number(record: Mapping[str, Any], key: str) -> float | None:
-    """A number, not necessarily finite."""
-    value = record.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def whole(record: Mapping[str, Any], key: str) -> int | None:
-    """A whole number."""
-    value = record.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def text(record: Mapping[str, Any], key: str) -> str | None:
-    """A text."""
-    value = record.get(key)
-    return value if isinstance(value, str) else None
-
-
-def moment(value: Any) -> datetime | None:
-    """A time, in UTC unless it says otherwise."""
-    try:
-        result = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return result if result.tzinfo else result.replace(tzinfo=UTC)
+def session(record: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """A session of a status.json, 0 is the first and -1 the last; nothing if there is none."""
+    sessions = record.get("sessions")
+    found = sessions[index] if isinstance(sessions, list) and sessions else {}
+    return found if isinstance(found, dict) else {}
 
 
 def timestamp(run: Run) -> float:
@@ -192,22 +136,11 @@ def timestamp(run: Run) -> float:
     return run.started.timestamp() if run.started else 0.0
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The runs that a command is about."""
-
-    logs: Path
-    there: Sequence[Run]
-    """All in this folder."""
-    chosen: Sequence[Run]
-    """Those of the experiments that were named; all if none was."""
-
-
-def select(words: Sequence[str], command: str) -> Selection:
+def select(words: Sequence[str], command: str) -> _Selection:
     """The runs of some experiments.
 
     Args:
-        words: names of experiments, and paths.logs=FOLDER if runs are not where the configuration has them.
+        words: names of experiments, none for all; and paths.logs=FOLDER if runs are not where the configuration says.
         command: who asks.
 
     Raises:
@@ -219,9 +152,86 @@ def select(words: Sequence[str], command: str) -> Selection:
         if override.partition("=")[0] != "paths.logs":
             raise ConfigError(f"`{command}` takes paths.logs=FOLDER and options, but got {override!r}; see --help.")
     logs = Path(compose_config(overrides).paths.logs)
-    there = runs(logs)
-    names, experiments = [word for word in words if "=" not in word], sorted({run.experiment for run in there})
+    found = _runs_below(logs)
+    names, experiments = [word for word in words if "=" not in word], sorted({run.experiment for run in found})
     for name in names:
         if experiments and name not in experiments:
             raise ConfigError(f"`--experiment` {name!r} has no runs in {logs}. {nearest(name, experiments)}")
-    return Selection(logs, there, [run for run in there if not names or run.experiment in names])
+    return _Selection(logs, [run for run in found if not names or run.experiment in names])
+
+
+def _runs_below(logs: Path) -> list[Run]:
+    """Every run below a folder, newest first; those without a time are last.
+
+    Folders without a status.json are no runs, and are looked into.
+    """
+    found = [read(folder) for folder in _folders(logs)]
+    return sorted(found, key=lambda run: (run.started is None, -timestamp(run), str(run.folder)))
+
+
+def _folders(logs: Path) -> Iterator[Path]:
+    """Folders that have a status.json; there are no runs within runs."""
+    for path, below, _ in os.walk(logs):
+        if RunFolder(Path(path)).status.exists():
+            below.clear()
+            yield Path(path)
+        below.sort()
+
+
+def _read_config(path: Path) -> dict[str, Any] | None:
+    """A configuration in plain containers and today's terms; None if there is none that can be read."""
+    try:
+        # Not OmegaConf, which takes a hundred times as long.
+        config = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return dict(upgrade(config)) if isinstance(config, dict) else None
+
+
+def _is_running(record: Mapping[str, Any]) -> bool:
+    """Whether a run says that it is."""
+    return record.get("status") == "running"
+
+
+def _process_has_ended(record: Mapping[str, Any]) -> bool:
+    """Whether the process of the last session was on this machine, and has ended; False where that is not known."""
+    last = session(record, -1)
+    pid = _integer(last, "pid")
+    if last.get("host") != socket.gethostname() or pid is None or pid < 1:
+        return False
+    try:
+        began = psutil.Process(pid).create_time()
+    except (psutil.NoSuchProcess, OverflowError):
+        return True
+    except psutil.Error:
+        return False
+    # The number may have been given to another process since.
+    started = _time(last.get("started"))
+    return started is not None and began > started.timestamp() + _SLACK
+
+
+def _number(record: Mapping[str, Any], key: str) -> float | None:
+    """A number, not necessarily finite; None if the value is none."""
+    value = record.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _integer(record: Mapping[str, Any], key: str) -> int | None:
+    """An integer; None if the value is none."""
+    value = record.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(record: Mapping[str, Any], key: str) -> str | None:
+    """A text; None if the value is none."""
+    value = record.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _time(value: Any) -> datetime | None:
+    """A time, in UTC unless it says otherwise; None if the value is none."""
+    try:
+        result = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return result if result.tzinfo else result.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""status.json: what a run is doing, kept true whatever happens to it."""
+"""status.json: what a run is doing, and how it ended, whatever happens to it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,12 @@ from src.callbacks import Checkpoints
 from src.callbacks.interruption import Interrupted
 from src.runs.checkpoints import write_text
 from src.runs.commit import commit
-
-FILE = "status.json"
+from src.runs.folder import RunFolder, read_json
 
 
 def read_status(folder: Path) -> dict[str, Any]:
     """What a run is doing; nothing if it has not begun, or the file is damaged."""
-    return read_json(folder / FILE)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of a file of ours; nothing if it is not there or damaged."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_json(RunFolder(folder).status)
 
 
 class Status(Callback):
@@ -44,27 +34,31 @@ class Status(Callback):
     Args:
         folder: of the run.
         facts: what is known at the start.
+
+    Attributes:
+        record: what the file holds.
+        session: the part of it that is about this process.
     """
 
     def __init__(self, folder: Path, **facts: Any) -> None:
         self.folder = folder
         earlier = read_status(folder)
         self.record = {"epoch": 0, "best": None, "seconds": 0.0} | earlier | facts | {"status": "running"}
-        self.session = {"started": now(), "ended": None, "status": "running", **process()}
+        self.session = {"started": now(), "ended": None, "status": "running", **_process()}
         self.record["sessions"] = [*earlier.get("sessions", []), self.session]
         self._before, self._start = self.record["seconds"], time.monotonic()
 
     def write(self, **facts: Any) -> None:
         """Add facts and write the file."""
         self.record |= facts
-        write_text(self.folder / FILE, json.dumps(self.record, indent=2) + "\n")
+        write_text(RunFolder(self.folder).status, json.dumps(self.record, indent=2) + "\n")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        scores = [callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)]
-        best = next((callback.better(trainer) for callback in scores), None)
+        keepers = [callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)]
+        best = next((keeper.better(trainer) for keeper in keepers), None)
         metrics = trainer.callback_metrics.items()
         latest = {name: float(value) for name, value in metrics if name.startswith("val/")}
         self.write(epoch=trainer.current_epoch + 1, best=best, latest=latest, seconds=self._seconds())
@@ -73,8 +67,8 @@ class Status(Callback):
         self.record["seconds"] = self._seconds()
 
     @contextmanager
-    def kept(self) -> Iterator[Status]:
-        """Write how it ends; the traceback of an error goes to error.log."""
+    def recording(self) -> Iterator[Status]:
+        """Write that the run is running, and in the end how it ended; the traceback of an error has its own file."""
         self.write()
         outcome = "complete"
         try:
@@ -86,7 +80,7 @@ class Status(Callback):
             raise
         except BaseException:
             outcome = "failed"
-            write_error(self.folder)
+            write_error(RunFolder(self.folder).error_log())
             raise
         finally:
             self.session |= {"status": outcome, "ended": now()}
@@ -96,13 +90,13 @@ class Status(Callback):
         return round(self._before + time.monotonic() - self._start, 1)
 
 
-def write_error(folder: Path, name: str = "error.log") -> None:
-    """The traceback of the error that is being handled, into a run's folder."""
-    write_text(folder / name, traceback.format_exc())
+def write_error(path: Path) -> None:
+    """Write the traceback of the error that is being handled."""
+    write_text(path, traceback.format_exc())
 
 
-def process() -> dict[str, Any]:
-    """Who runs: host, process, command and commit."""
+def _process() -> dict[str, Any]:
+    """Host, process, command and commit of this process."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "command": sys.argv, "commit": commit()}
 
 

@@ -24,8 +24,9 @@ from src.config.instantiate import ConfigError
 from src.data.io.files import replacing
 from src.runs.checkpoints import write_text
 from src.runs.compare import Group, compare
+from src.runs.folder import RunFolder, read_json
 from src.runs.record import read
-from src.runs.status import read_json, read_status
+from src.runs.status import read_status
 from src.sweeps.live_table import STYLES, counted, place
 from src.sweeps.store import Entry, Ledger
 from src.sweeps.sweep import Sweep
@@ -62,7 +63,7 @@ class Outcome:
 def outcomes(ledger: Ledger) -> list[Outcome]:
     """All trials."""
     return [
-        Outcome(entry, read_json(Path(entry.folder) / "metrics.json"), read_status(Path(entry.folder)).get("seconds"))
+        Outcome(entry, read_json(RunFolder(Path(entry.folder)).metrics), read_status(Path(entry.folder)).get("seconds"))
         for entry in ledger.entries.values()
     ]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from src.runs.checkpoints import write_text
-from src.runs.status import now, read_json, read_status
+from src.runs.folder import read_json
+from src.runs.status import now, read_status
 
 FILE = "trials.json"
 STATES = ("waiting", "running", "complete", "stopped", "interrupted", "failed", "out of memory")

@@ -1,4 +1,4 @@
-"""What the commands in scripts/ share: data without a model, and errors of the user's on one line."""
+"""What the commands in scripts/ share: data without a model, and user errors on one line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def load_data(overrides: Sequence[str]) -> Data:
     """
     given = {key for key, _, value in (override.partition("=") for override in overrides) if value}
     if not given & {"dataset", "experiment", "protocol"}:
-        raise ConfigError(f"`dataset` must be given, as dataset=NAME. There are: {', '.join(data_sets())}.")
+        raise ConfigError(f"`dataset` must be given, as dataset=NAME. There are: {', '.join(_data_sets())}.")
     if "experiment" not in given:
         overrides = ["~experiment", *overrides]
     cfg = compose_config(overrides)
@@ -59,6 +59,6 @@ def load_data(overrides: Sequence[str]) -> Data:
     return Data(choices(overrides)["dataset"], cfg, module)
 
 
-def data_sets() -> list[str]:
+def _data_sets() -> list[str]:
     """The names that `dataset=` takes."""
     return sorted(path.stem for path in (CONFIGS / "dataset").glob("[!_]*.yaml"))

@@ -26,11 +26,11 @@ from src.training.run import Request, train
 
 ANGLES = tuple(range(0, 360, 10))
 """In degrees, counter-clockwise as a picture is seen."""
-SHARED = ("augment=none", "dataset.rotate=false", "train.epochs=15", "optimizer.lr=1.0e-3")
-GCNN, CNN = "G-CNN", "plain CNN"
-NETS: Mapping[str, Sequence[str]] = {
-    GCNN: ("name=demo_gcnn", "group.sampling=random"),  # kernels are seen at all angles in training, not at eight
-    CNN: (
+_SHARED = ("augment=none", "dataset.rotate=false", "train.epochs=15", "optimizer.lr=1.0e-3")
+_GCNN, _CNN = "G-CNN", "plain CNN"
+_NETS: Mapping[str, Sequence[str]] = {
+    _GCNN: ("name=demo_gcnn", "group.sampling=random"),  # kernels are seen at all angles in training, not at eight
+    _CNN: (
         "name=demo_cnn",
         "group=r2",
         "kernel=lattice",
@@ -39,15 +39,15 @@ NETS: Mapping[str, Sequence[str]] = {
         "net.hidden_sizes=[29,29,58]",  # as many parameters as the G-CNN, within 5 %
     ),
 }
-"""The overrides of the quickstart recipe that make each net, besides `SHARED`."""
-EQUIVARIANT = ("group", "kernel", "mask", "implementation")
-"""What is asked for of these is for the G-CNN alone: without them a CNN is no plain one."""
-NEEDED = {"debug": False, "train.do": True, "trainer.devices": 1, "trainer.num_nodes": 1}
+"""The overrides of the quickstart recipe that make each net, besides `_SHARED`."""
+_EQUIVARIANT = ("group", "kernel", "mask", "implementation")
+"""Overrides of these are for the G-CNN alone: a CNN with them is no plain one."""
+_NEEDED = {"debug": False, "train.do": True, "trainer.devices": 1, "trainer.num_nodes": 1}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to."""
+    """How well the net of a run does on turned images."""
 
     accuracies: list[float]
     """In [0, 1], on test images turned by each of `ANGLES`."""
@@ -70,7 +70,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What both nets came to, and on what data."""
+    """How well both nets do, and on what data."""
 
     outcomes: Mapping[str, Outcome]
     """By net."""
@@ -97,35 +97,35 @@ def demonstrate(overrides: Sequence[str] = ()) -> Demonstration:
     """Train both nets, or go on with them, or find that they are trained; and test them on turned images.
 
     Args:
-        overrides: of both nets; those of `EQUIVARIANT` of the G-CNN alone.
+        overrides: of both nets; those of the group, kernel, mask and implementation of the G-CNN alone.
 
     Raises:
         ConfigError: if a value cannot be honoured, before anything is trained.
     """
-    changes = {net: [item for item in overrides if net == GCNN or not is_equivariant(item)] for net in NETS}
-    configurations = {net: configuration(net, own) for net, own in changes.items()}
-    outcomes = {net: outcome(cfg, changes[net]) for net, cfg in configurations.items()}
-    run = Path(outcomes[GCNN].run)
-    folder = Path(configurations[GCNN].paths.logs) / "demo" / run.name
+    changes = {net: [item for item in overrides if net == _GCNN or not _is_equivariant(item)] for net in _NETS}
+    configurations = {net: _configuration(net, own) for net, own in changes.items()}
+    outcomes = {net: _outcome(cfg, changes[net]) for net, cfg in configurations.items()}
+    run = Path(outcomes[_GCNN].run)
+    folder = Path(configurations[_GCNN].paths.logs) / "demo" / run.name
     return Demonstration(outcomes, load_recipe(run=run).datamodule, folder)
 
 
-def configuration(net: str, changes: Sequence[str] = ()) -> DictConfig:
+def _configuration(net: str, changes: Sequence[str] = ()) -> DictConfig:
     """What one run is made of; changes take the place of what has the same key, or is of the same group.
 
     Raises:
         ConfigError: if a value cannot be honoured, no run would be left, or the test images are not upright.
     """
-    given = tuple(f"{key_of(override)}." for override in changes)
-    own = [override for override in (*SHARED, *NETS[net]) if not f"{key_of(override)}.".startswith(given)]
+    given = tuple(f"{_key_of(override)}." for override in changes)
+    own = [override for override in (*_SHARED, *_NETS[net]) if not f"{_key_of(override)}.".startswith(given)]
     cfg = compose_config([*own, *changes])
-    for key, needed in NEEDED.items():
+    for key, needed in _NEEDED.items():
         if (value := OmegaConf.select(cfg, key)) != needed:
             raise ConfigError(
                 f"`{key}` must be {needed} in the demonstration, which is two whole runs one after the other, but got "
                 f"{value}; leave it out, and for a quick look use train.epochs=2."
             )
-    if build(cfg.copy()).datamodule.source.rotate["test"]:  # a copy, because what is left open is filled in
+    if build(cfg).datamodule.source.rotate["test"]:
         raise ConfigError(
             "`dataset.rotate` must leave the test images upright, as the demonstration turns them itself, but got "
             f"{cfg.dataset.rotate}; use dataset.rotate=false, and augment=rotate to train on turned ones."
@@ -133,25 +133,26 @@ def configuration(net: str, changes: Sequence[str] = ()) -> DictConfig:
     return cfg
 
 
-def is_equivariant(override: str) -> bool:
-    """Whether an override is of `EQUIVARIANT`."""
-    return key_of(override).partition(".")[0] in EQUIVARIANT
+def _is_equivariant(override: str) -> bool:
+    """Whether an override is of `_EQUIVARIANT`."""
+    return _key_of(override).partition(".")[0] in _EQUIVARIANT
 
 
-def key_of(override: str) -> str:
+def _key_of(override: str) -> str:
     """What an override changes: `optimizer.lr` of `optimizer.lr=0.01`."""
     return override.partition("=")[0].lstrip("+~")
 
 
-def outcome(cfg: DictConfig, changes: Sequence[str]) -> Outcome:
+def _outcome(cfg: DictConfig, changes: Sequence[str]) -> Outcome:
     """Train a net, or find that it is trained, and test its best weights on turned images."""
-    metrics = train(cfg, Request(changes))
-    recipe, run = load_recipe(run=cfg.paths.run), Path(cfg.paths.run)
-    accuracies = accuracy_by_angle(recipe.model, recipe.datamodule)
-    return Outcome(accuracies.tolist(), int(metrics["parameters"]), read_status(run)["seconds"], str(run))
+    result = train(cfg, Request(changes))
+    recipe = load_recipe(run=result.folder)
+    accuracies = _accuracy_by_angle(recipe.model, recipe.datamodule).tolist()
+    seconds = read_status(result.folder)["seconds"]
+    return Outcome(accuracies, int(result.metrics["parameters"]), seconds, str(result.folder))
 
 
-def accuracy_by_angle(net: nn.Module, data: ImageDataModule) -> Tensor:
+def _accuracy_by_angle(net: nn.Module, data: ImageDataModule) -> Tensor:
     """On all test images turned by each of `ANGLES`, (k,).
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from lightning.pytorch import LightningDataModule
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
@@ -14,7 +15,7 @@ from src.config.compose import plain
 from src.runs import identity
 from src.runs.status import read_status
 from src.training.recipe import build
-from src.training.run import Request, check_train, choose
+from src.training.run import Request, check_train, folder_of
 
 
 def describe(cfg: DictConfig, request: Request) -> None:
@@ -24,14 +25,14 @@ def describe(cfg: DictConfig, request: Request) -> None:
         ConfigError: if a value cannot be honoured.
     """
     check_train(cfg)
-    recipe, folder = build(cfg), choose(cfg, request)
+    recipe, folder = build(cfg), folder_of(cfg, request)
     parameters = sum(parameter.numel() for parameter in recipe.model.net.parameters())
     rows = {
         "folder": str(folder),
-        "would": outcome(cfg, folder, request.force),
+        "would": _outcome(recipe.cfg, folder, request.force),
         "parameters": f"{parameters:,}",
-        "images": " x ".join(map(str, (recipe.datamodule.channels, *recipe.datamodule.size))),
-        "devices": devices(cfg),
+        **_data(recipe.datamodule),
+        "devices": _devices(cfg),
         "batch": f"{cfg.train.batch_size} over all devices, {cfg.train.accumulate} to a step",
         "learning rate": f"{cfg.optimizer.lr}",
     }
@@ -39,11 +40,17 @@ def describe(cfg: DictConfig, request: Request) -> None:
     for row in rows.items():
         result.add_row(*row)
     console = Console()
-    console.print(Syntax(OmegaConf.to_yaml(OmegaConf.create(plain(cfg))), "yaml", background_color="default"))
+    console.print(Syntax(OmegaConf.to_yaml(OmegaConf.create(plain(recipe.cfg))), "yaml", background_color="default"))
     console.print(result)
 
 
-def outcome(cfg: DictConfig, folder: Path, force: bool) -> str:
+def _data(datamodule: LightningDataModule) -> dict[str, str]:
+    """What the data say of a sample: the channels and pixels of an image, or nothing."""
+    channels, size = getattr(datamodule, "channels", None), getattr(datamodule, "size", None)
+    return {"images": " x ".join(map(str, (channels, *size)))} if channels and size else {}
+
+
+def _outcome(cfg: DictConfig, folder: Path, force: bool) -> str:
     """What training would do with a folder."""
     if cfg.debug:
         return "train for one short epoch in a folder that is removed"
@@ -57,13 +64,13 @@ def outcome(cfg: DictConfig, folder: Path, force: bool) -> str:
     return f"go on after epoch {status.get('epoch', 0)} of {cfg.train.epochs}"
 
 
-def devices(cfg: DictConfig) -> str:
+def _devices(cfg: DictConfig) -> str:
     """What would be trained on."""
     gpus = torch.cuda.device_count()
     kind = cfg.trainer.accelerator
     if kind == "auto":
         kind = "gpu" if gpus else "cpu"
-    there = f" ({gpus} there)" if kind in ("gpu", "cuda") else ""
+    found = f" ({gpus} found)" if kind in ("gpu", "cuda") else ""
     return (
-        f"{cfg.trainer.devices} x {kind}{there} on {cfg.trainer.num_nodes} machine(s), precision {cfg.train.precision}"
+        f"{cfg.trainer.devices} x {kind}{found} on {cfg.trainer.num_nodes} machine(s), precision {cfg.train.precision}"
     )

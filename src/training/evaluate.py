@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from omegaconf import OmegaConf
 
 from src.callbacks import ProgressBar
 from src.config.compose import plain
 from src.config.instantiate import ConfigError, instantiate
 from src.runs.checkpoints import load_weights, read_weights, write_text
+from src.runs.folder import RunFolder
 from src.runs.status import now
 from src.training.recipe import build, of_run, prepare
 
@@ -35,24 +35,25 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         ConfigError: if there is no such run, or a value cannot be honoured.
     """
-    cfg = of_run(folder, overrides)
-    if cfg.dataset.classes != (classes := OmegaConf.load(folder / "config.yaml").dataset.classes):
+    learned, cfg = of_run(folder), of_run(folder, overrides)
+    if cfg.dataset.get("classes") != (classes := learned.dataset.get("classes")):
         raise ConfigError(f"`dataset` must have the {classes} classes that were learned, not {cfg.dataset.classes}.")
     recipe = build(cfg)
     load_weights(recipe.model.net, read_weights(folder), strict=True)
     if any(override.startswith("dataset") for override in overrides):
-        learned = instantiate(of_run(folder).dataset)
-        recipe.datamodule.statistics = learned.source.statistics(learned.source.splits().train)
+        source = instantiate(learned.dataset).source
+        recipe.datamodule.statistics = source.statistics(source.splits().train)
     prepare(recipe.datamodule)
     options = plain(cfg.trainer) | {"devices": 1, "num_nodes": 1, "strategy": "auto", "logger": False}
     trainer = Trainer(**options, callbacks=[ProgressBar()], enable_checkpointing=False, default_root_dir=folder)
     trainer.test(recipe.model, datamodule=recipe.datamodule, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-    record = {"metrics": metrics, "overrides": list(overrides), "data": recipe.datamodule.fingerprint, "ended": now()}
-    write_text(folder / "evaluations" / f"{name_of(overrides)}.json", json.dumps(record, indent=2) + "\n")
+    data = getattr(recipe.datamodule, "fingerprint", None)
+    record = {"metrics": metrics, "overrides": list(overrides), "data": data, "ended": now()}
+    write_text(RunFolder(folder).evaluations / f"{_file_name(overrides)}.json", json.dumps(record, indent=2) + "\n")
     return record
 
 
-def name_of(overrides: Sequence[str]) -> str:
-    """A file's name for what was changed."""
+def _file_name(overrides: Sequence[str]) -> str:
+    """The name of a file for what was changed."""
     return re.sub(r"[^A-Za-z0-9.+-]+", "-", "_".join(overrides)).strip("-")[:100] or "as-trained"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,8 @@ from src.config.keys import check_keys
 from src.data.io.fetch import DownloadError
 from src.runs.checkpoints import load_weights, read_weights
 from src.runs.commit import commit
+from src.runs.folder import RunFolder
+from src.runs.upgrade import load_config
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,14 @@ def load_recipe(name: str = "quickstart", overrides: Sequence[str] = (), *, run:
 
 
 def of_run(folder: Path, overrides: Sequence[str] = ()) -> DictConfig:
-    """The configuration of a run, as it was composed, with changes.
+    """The configuration of a run, as it was composed, in today's terms and with changes.
 
     Raises:
         ConfigError: if there is none, or a key does not exist.
     """
-    if not (path := folder / "recipe.yaml").exists():
-        raise ConfigError(f"{folder} must be the folder of a run, with a recipe.yaml, but there is none.")
-    cfg = OmegaConf.load(path)
+    if not (path := RunFolder(folder).recipe).exists():
+        raise ConfigError(f"{folder} must be the folder of a run, with a {path.name}, but there is none.")
+    cfg = load_config(path)
     OmegaConf.set_struct(cfg, True)
     for override in overrides:
         change(cfg, override)
@@ -75,23 +78,35 @@ def about(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
+def with_values(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """A copy of a configuration in which some dotted keys have other values."""
+    result = deepcopy(cfg)
+    for key, value in values.items():
+        OmegaConf.update(result, key, value)
+    return result
+
+
 def build(cfg: DictConfig) -> Recipe:
     """The data, and the model, a function of the configuration and its seed alone.
 
-    Where a configuration leaves `classes`, `channels` or `size` of the data open, they are filled in from the data.
+    Where a configuration leaves `classes`, `channels` or `size` of the data open, the recipe's has what the data have;
+    the given one is not changed.
     """
     try:
         check_keys(cfg)
         datamodule = instantiate(cfg.dataset)
-        for key in ("classes", "channels", "size"):
-            if cfg.dataset[key] is None:
-                cfg.dataset[key] = getattr(datamodule, key)
+        cfg = with_values(cfg, {f"dataset.{key}": getattr(datamodule, key) for key in _open_facts(cfg)})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
             model = instantiate(cfg.model)
         return Recipe(cfg, model, datamodule)
     except (InstantiationException, OmegaConfBaseException) as error:
         raise ConfigError(root_cause(error)) from error
+
+
+def _open_facts(cfg: DictConfig) -> list[str]:
+    """What a configuration leaves to the data; data modules of other kinds have no such keys."""
+    return [key for key in ("classes", "channels", "size") if key in cfg.dataset and cfg.dataset[key] is None]
 
 
 def prepare(datamodule: LightningDataModule) -> None:

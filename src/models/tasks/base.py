@@ -143,24 +143,29 @@ class Task(nn.Module, ABC):
     @property
     def score(self) -> Score:
         """The primary metric."""
-        return Score(self.title(), self.mode == "max", self.primary in self.shares)
+        return Score(self.title(self.primary), self.mode == "max", self.primary in self.shares)
 
-    def title(self, name: str | None = None) -> str:
-        """What a metric is called; None is the primary one.
+    @classmethod
+    def title(cls, name: str) -> str:
+        """What a metric is called.
 
         >>> from src.models.tasks import Regression
-        >>> Regression(2).title("loss")
-        'loss'
+        >>> Regression.title("mae")
+        'mean absolute error'
         """
-        name = self.primary if name is None else name
-        return self.titles.get(name, name)
+        return cls.titles.get(name, name)
 
-    def written(self, name: str, value: float | None) -> str:
-        """A value of a metric as it is shown; "-" where there is none."""
+    @classmethod
+    def written(cls, name: str, value: float | None) -> str:
+        """A value of a metric, of any stage, as it is shown; "-" where there is none.
+
+        >>> from src.models.tasks import Classification
+        >>> Classification.written("test/acc", 0.5)
+        '50.00 %'
+        """
         if value is None:
             return "-"
-        short = name.rpartition("/")[2]
-        return f"{100 * value:.2f} %" if short in self.shares else f"{value:.4f}"
+        return f"{100 * value:.2f} %" if name.rpartition("/")[2] in cls.shares else f"{value:.4f}"
 
 
 class Loss(MeanMetric):

@@ -1,0 +1,106 @@
+"""Configurations of older runs, in today's terms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.compose import CONFIGS
+
+_Config = Mapping[str, Any]
+
+_OBSERVERS = (
+    "progress",
+    "summary",
+    "learning_rate",
+    "throughput",
+    "redundancy",
+    "equivariance",
+    "figures",
+    "dashboard",
+)
+"""What was in `callbacks`, and is in `observers`."""
+
+
+def upgrade(config: _Config) -> _Config:
+    """A run's configuration as it would be composed today.
+
+    Args:
+        config: as it was written, in plain containers: a recipe.yaml with its interpolations, or a config.yaml. One of
+            today is returned as it is.
+
+    Returns:
+        A new configuration; the given one is not changed.
+    """
+    for step in _STEPS:
+        config = step(config)
+    return config
+
+
+def load_config(path: Path) -> DictConfig:
+    """A run's recipe.yaml or config.yaml in today's terms."""
+    return OmegaConf.create(upgrade(OmegaConf.to_container(OmegaConf.load(path), resolve=False)))
+
+
+def _move_observers(config: _Config) -> _Config:
+    """Callbacks that only look on have a group of their own."""
+    callbacks = config.get("callbacks")
+    if "observers" in config or not isinstance(callbacks, Mapping):
+        return config
+    observers = {name: _observer(name, callbacks[name]) for name in _OBSERVERS if name in callbacks}
+    rest = {name: value for name, value in callbacks.items() if name not in _OBSERVERS}
+    return {**config, "callbacks": rest, "observers": observers}
+
+
+def _observer(name: str, node: Any) -> Any:
+    """One such callback, as it is configured today; null stays null."""
+    if not isinstance(node, Mapping):
+        return node
+    if name == "learning_rate":  # Lightning's own refuses to train without a logger
+        return {**node, "_target_": "src.callbacks.LearningRate"}
+    if name == "dashboard" and isinstance(shown := node.get("hparams"), Mapping):
+        return {**node, "hparams": _keys_of(shown)}
+    return node
+
+
+def _keys_of(shown: Mapping[str, Any]) -> dict[str, str]:
+    """`lr: ${optimizer.lr}` as `lr: optimizer.lr`; a value that is no interpolation is no key, and is left out."""
+    found = {name: re.fullmatch(r"\$\{([\w.]+)\}", value) for name, value in shown.items() if isinstance(value, str)}
+    return {name: match[1] for name, match in found.items() if match}
+
+
+def _give_task(config: _Config) -> _Config:
+    """The LightningModule takes a task, and only classified before; the metric that selects is the task's."""
+    model = config.get("model")
+    if not isinstance(model, Mapping) or model.get("_target_") != "src.models.classifier.Classifier":
+        return config
+    task = OmegaConf.to_container(OmegaConf.load(CONFIGS / "task" / "classification.yaml"), resolve=False)
+    rest = {name: value for name, value in model.items() if name != "classes"}
+    model = {**rest, "_target_": "src.models.learner.Learner", "task": "${task}"}
+    callbacks = config.get("callbacks")
+    if isinstance(callbacks, Mapping) and isinstance(checkpoint := callbacks.get("checkpoint"), Mapping):
+        if (checkpoint.get("monitor"), checkpoint.get("mode")) == ("val/acc", "max"):
+            callbacks = {**callbacks, "checkpoint": {**checkpoint, "monitor": "val/${task.primary}", "mode": None}}
+    return {**config, "callbacks": callbacks, "model": model, "task": task}
+
+
+def _rename_targets(config: _Config) -> _Config:
+    """Classes that have other names now."""
+
+    def renamed(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {name: renamed(value) for name, value in node.items()}
+        if isinstance(node, list):
+            return [renamed(value) for value in node]
+        return _TARGETS.get(node, node) if isinstance(node, str) else node
+
+    return renamed(config)
+
+
+_TARGETS = {"src.models.masks.ScaleWindow": "src.models.masks.SmoothInterval"}
+_STEPS: tuple[Callable[[_Config], _Config], ...] = (_move_observers, _give_task, _rename_targets)
+"""From the oldest to the newest. A change of the configuration that older runs lack adds a step at the end."""

@@ -1,0 +1,78 @@
+"""Data modules that are Lightning's and nothing more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule
+from omegaconf import open_dict
+from short_fits import QUIET
+from src.models.classifier import Classifier
+from torch.utils.data import DataLoader, TensorDataset
+
+from src import data
+from src.config.compose import compose_config
+from src.runs.record import read
+from src.training import train
+from src.training.dry_run import describe
+from src.training.evaluate import evaluate
+from src.training.recipe import build
+from src.training.run import Request
+from src.training.trainer import make_trainer
+
+pytestmark = QUIET
+SMALL = ("net.hidden_sizes=[4,4,4]", "conv.kernel_size=3", "net.exact=off", "train.epochs=2")
+FACTS = ("net.in_channels=1", "net.classes=2", "net.size=16", "model.classes=2")
+
+
+class Plain(LightningDataModule):
+    """Bright and dark images of noise."""
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+
+    def _loader(self) -> DataLoader:
+        labels = torch.arange(32) % 2
+        images = torch.randn(32, 1, 16, 16, generator=torch.Generator().manual_seed(0)) + labels[:, None, None, None]
+        return DataLoader(TensorDataset(images, labels), self.batch_size)
+
+    train_dataloader = val_dataloader = test_dataloader = _loader
+
+
+@pytest.fixture
+def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A configuration with such data, and a model that counts its steps itself."""
+    monkeypatch.setattr(Plain, "__module__", "src.data.plain")
+    monkeypatch.setattr(data, "Plain", Plain, raising=False)
+    monkeypatch.setattr(Classifier, "configure_optimizers", lambda self: torch.optim.Adam(self.parameters()))
+    cfg = compose_config([*SMALL, *FACTS, f"paths.logs={tmp_path}/logs", "trainer.log_every_n_steps=1"])
+    with open_dict(cfg):
+        cfg.observers = None
+        cfg.dataset = {"_target_": "src.data.Plain", "batch_size": "${train.batch_size}"}
+    return cfg
+
+
+def test_a_run(cfg, capsys: pytest.CaptureFixture[str]) -> None:
+    cfg.train.batch_size = 8
+    describe(cfg, Request())
+    assert "images" not in capsys.readouterr().out.partition("Nothing was trained")[2]
+    result = train(cfg)
+    run = read(result.folder)
+    assert (run.status, run.data, run.epoch) == ("complete", None, 2)
+    assert evaluate(result.folder)["metrics"]["test/acc"] == result.metrics["test/acc"]
+
+
+def test_a_debugging_run(cfg) -> None:
+    cfg.debug = True
+    assert "test/acc" in train(cfg).metrics
+
+
+@pytest.mark.parametrize(("batches", "steps"), [(None, 10), (3, 3), (30, 10)])
+def test_logging_at_least_once_an_epoch(cfg, monkeypatch: pytest.MonkeyPatch, batches: int | None, steps: int) -> None:
+    cfg.trainer.log_every_n_steps, cfg.logger = 10, None
+    if batches is not None:
+        monkeypatch.setattr(Plain, "train_batches", batches, raising=False)
+    assert make_trainer(build(cfg)).log_every_n_steps == steps
