@@ -107,7 +107,7 @@ def test_there_must_be_complete_runs(make: Callable[..., Path], logs: Path) -> N
         (["mask=none", "mask=disc"], {"mask=null", "mask=Mask"}),
         (
             ["mask=smooth_disc", "mask=disc"],
-            {"mask.space=SmoothDisc mask.scale=ScaleWindow", "mask.space=Disc mask.scale=null"},
+            {"mask.space=SmoothDisc mask.scale=SmoothInterval", "mask.space=Disc mask.scale=null"},
         ),
         (["scheduler=none", "scheduler=cosine"], {"scheduler=Schedule", "scheduler=Cosine"}),
         (["train.batch_size=8", "train.batch_size=16"], {"train.batch_size=8", "train.batch_size=16"}),

@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch import LightningDataModule
 from omegaconf import open_dict
 from short_fits import QUIET
-from src.models.classifier import Classifier
 from torch.utils.data import DataLoader, TensorDataset
 
 from src import data

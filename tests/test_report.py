@@ -29,7 +29,7 @@ from src.reports.curves import Line, lines, rates, scalars
 from src.reports.loaded_run import Entry, LoadedRun, load_run
 from src.reports.net_sections import _ALONE, _NO_GROUP, _SHARED, _spectrum_rows
 from src.reports.page import _TEMPLATE, Code, Section, Table, _html
-from src.reports.record_sections import _differences, _remarks
+from src.reports.record_sections import _remarks
 from src.reports.report import _sections, report
 from src.runs.record import read
 from src.training import ConfigError, load_recipe, train
@@ -293,13 +293,13 @@ def test_differences_are_few(equivariant: Path, tmp_path: Path) -> None:
 
     first, same = read(equivariant), read(copy(equivariant, tmp_path / "same"))
     seeded = read(changed("seeded", "seed: 0", "seed: 1"))
-    assert _differences([first, same]) == ["-", "-"]
-    assert _differences([first, read(changed("lr", "lr: 0.003", "lr: 0.1"))]) == [
+    assert differences([first, same]) == ["", ""]
+    assert differences([first, read(changed("lr", "lr: 0.003", "lr: 0.1"))]) == [
         "optimizer.lr=0.003",
         "optimizer.lr=0.1",
     ]
-    assert [text.split()[-1] for text in _differences([first, seeded])] == ["seed=0", "seed=1"]
-    assert _differences([first, read(copy(equivariant, tmp_path / "bare", "config.yaml", "recipe.yaml"))])[0] != "-"
+    assert [text.split()[-1] for text in differences([first, seeded])] == ["seed=0", "seed=1"]
+    assert differences([first, read(copy(equivariant, tmp_path / "bare", "config.yaml", "recipe.yaml"))])[0] != ""
 
 
 def test_controls_of_redundancy(look: LoadedRun) -> None:

@@ -61,10 +61,6 @@ class SmoothInterval:
         return torch.sigmoid(self.slope * (self.width - c.abs()))
 
 
-# What configurations of earlier runs call it.
-ScaleWindow = SmoothInterval
-
-
 class Mask(nn.Module):
     """The mask of one kind of coordinate: `space` on plane axes, `scale` on interval axes, 1 on the others.
 

@@ -15,9 +15,9 @@ from src.models.tasks import Task
 from src.reports.curves import MEMORY, SPEED, Line, draw_lines, lines, rates, scalars
 from src.reports.loaded_run import Entry, LoadedRun
 from src.reports.page import Code, Item, Section, Table, known, picture, table
-from src.runs import compare
 from src.runs.checkpoints import load
-from src.runs.record import Run, sessions
+from src.runs.compare import differences
+from src.runs.record import Run, session
 from src.runs.status import read_status
 
 _ORIGIN = ("recipe", "run", "status", "data")
@@ -37,9 +37,11 @@ def overview(entries: Sequence[Entry]) -> Section:
         return Section("Result", says, items)
     says += " Runs differ in the keys of the configuration that are named, apart from where they were placed."
     rows = {}
-    for entry, differs in zip(entries, _differences([entry.run for entry in entries]), strict=True):
+    for entry, differs in zip(entries, differences([entry.run for entry in entries]), strict=True):
         origin = _origin(entry.run)
-        rows[entry.name] = {"differs in": differs} | _results(entry) | {title: origin[title] for title in _ORIGIN}
+        rows[entry.name] = (
+            {"differs in": known(differs)} | _results(entry) | {title: origin[title] for title in _ORIGIN}
+        )
     return Section("Runs", says, [table(rows), *_remarks(entries)])
 
 
@@ -109,7 +111,7 @@ def _results(entry: Entry) -> dict[str, str]:
 
 def _origin(run: Run) -> dict[str, str]:
     """Where a run comes from."""
-    first = sessions(read_status(run.folder), 0)
+    first = session(read_status(run.folder), 0)
     return {
         "recipe": run.experiment,
         "run": run.id,
@@ -126,7 +128,7 @@ def _origin(run: Run) -> dict[str, str]:
 
 def _versions(run: Run) -> Mapping[str, Any]:
     """Of libraries, as they are kept beside the weights; nothing if there are none."""
-    path = run.folder / "checkpoints" / WEIGHTS
+    path = run.files.checkpoints / WEIGHTS
     try:
         return load(path).get("versions", {}) if path.exists() else {}
     except ConfigError:
@@ -144,7 +146,7 @@ def _sessions(run: Run) -> list[Item]:
 
 def _command(run: Run) -> str:
     """What was typed to begin a run; nothing if it is not known."""
-    words = sessions(read_status(run.folder), 0).get("command")
+    words = session(read_status(run.folder), 0).get("command")
     return f"python {shlex.join(map(str, words))}" if isinstance(words, list) and words else ""
 
 
@@ -158,15 +160,6 @@ def _remarks(entries: Sequence[Entry]) -> list[str]:
         several = ", ".join(f"{outputs} of {targets}" for targets, outputs in sorted(tasks))
         found.append(f"They have not the same outputs ({several}): chance differs as well.")
     return found
-
-
-def _differences(runs: Sequence[Run]) -> list[str]:
-    """In what each run differs from the others, as it is written on the command line."""
-    flats = [compare.comparable(run.config or {}) for run in runs]
-    compare.mark_copies([(flat, run) for flat, run in zip(flats, runs, strict=True) if type(run.seed) is int])
-    told = [flat | {"seed": run.seed} for flat, run in zip(flats, runs, strict=True)]
-    keys = [key for key in compare.distinguishing(told) if key != "name"]  # which has a column of its own
-    return [known(" ".join(f"{key}={compare.written(flat[key])}" for key in keys if key in flat)) for flat in told]
 
 
 def _names(task: Task) -> list[str]:

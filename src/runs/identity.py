@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from src.config.compose import is_group, plain
+from src.config.compose import COMBINED, is_group, plain
 from src.config.instantiate import ConfigError
 from src.runs.folder import RunFolder
 from src.runs.upgrade import load_config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,19 @@ def _give_task(config: _Config) -> _Config:
     model = config.get("model")
     if not isinstance(model, Mapping) or model.get("_target_") != "src.models.classifier.Classifier":
         return config
-    task = OmegaConf.to_container(OmegaConf.load(CONFIGS / "task" / "classification.yaml"), resolve=False)
     rest = {name: value for name, value in model.items() if name != "classes"}
     model = {**rest, "_target_": "src.models.learner.Learner", "task": "${task}"}
     callbacks = config.get("callbacks")
-    if isinstance(callbacks, Mapping) and isinstance(checkpoint := callbacks.get("checkpoint"), Mapping):
-        if (checkpoint.get("monitor"), checkpoint.get("mode")) == ("val/acc", "max"):
-            callbacks = {**callbacks, "checkpoint": {**checkpoint, "monitor": "val/${task.primary}", "mode": None}}
-    return {**config, "callbacks": callbacks, "model": model, "task": task}
+    checkpoint = (callbacks or {}).get("checkpoint") or {}
+    if (checkpoint.get("monitor"), checkpoint.get("mode")) == ("val/acc", "max"):
+        callbacks = {**callbacks, "checkpoint": {**checkpoint, "monitor": "val/${task.primary}", "mode": None}}
+    return {**config, "callbacks": callbacks, "model": model, "task": _classification()}
+
+
+@cache
+def _classification() -> _Config:
+    """The task that all runs had; its interpolations lead somewhere in every configuration."""
+    return OmegaConf.to_container(OmegaConf.load(CONFIGS / "task" / "classification.yaml"), resolve=False)
 
 
 def _rename_targets(config: _Config) -> _Config:
