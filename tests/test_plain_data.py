@@ -8,11 +8,12 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule
 from omegaconf import open_dict
-from short_fits import QUIET
+from short_fits import QUIET, points
 from torch.utils.data import DataLoader, TensorDataset
 
 from src import data
 from src.config.compose import compose_config
+from src.reports.report import report
 from src.runs.record import read
 from src.training import train
 from src.training.dry_run import describe
@@ -23,7 +24,7 @@ from src.training.trainer import make_trainer
 
 pytestmark = QUIET
 SMALL = ("net.hidden_sizes=[4,4,4]", "conv.kernel_size=3", "net.exact=off", "train.epochs=2")
-FACTS = ("net.in_channels=1", "net.classes=2", "net.size=16", "model.classes=2")
+FACTS = ("net.in_channels=1", "net.classes=2", "net.size=16", "task.classes=2")
 
 
 class Plain(LightningDataModule):
@@ -43,13 +44,11 @@ class Plain(LightningDataModule):
 
 @pytest.fixture
 def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A configuration with such data, and a model that counts its steps itself."""
+    """A configuration with such data."""
     monkeypatch.setattr(Plain, "__module__", "src.data.plain")
     monkeypatch.setattr(data, "Plain", Plain, raising=False)
-    monkeypatch.setattr(Classifier, "configure_optimizers", lambda self: torch.optim.Adam(self.parameters()))
     cfg = compose_config([*SMALL, *FACTS, f"paths.logs={tmp_path}/logs", "trainer.log_every_n_steps=1"])
     with open_dict(cfg):
-        cfg.observers = None
         cfg.dataset = {"_target_": "src.data.Plain", "batch_size": "${train.batch_size}"}
     return cfg
 
@@ -61,6 +60,9 @@ def test_a_run(cfg, capsys: pytest.CaptureFixture[str]) -> None:
     result = train(cfg)
     run = read(result.folder)
     assert (run.status, run.data, run.epoch) == ("complete", None, 2)
+    tags = {tag.partition("/")[0] for tag in points(result.folder)}
+    assert {"train", "val", "equivariance", "robustness", "redundancy", "lr-AdamW"} <= tags, "observers look on"
+    assert report([result.folder]).exists()
     assert evaluate(result.folder)["metrics"]["test/acc"] == result.metrics["test/acc"]
 
 

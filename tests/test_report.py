@@ -31,6 +31,7 @@ from src.reports.net_sections import _ALONE, _NO_GROUP, _SHARED, _spectrum_rows
 from src.reports.page import _TEMPLATE, Code, Section, Table, _html
 from src.reports.record_sections import _remarks
 from src.reports.report import _sections, report
+from src.runs.compare import differences
 from src.runs.record import read
 from src.training import ConfigError, load_recipe, train
 

@@ -97,7 +97,8 @@ class Throughput(Callback):
         asked = self._given if self._asked is None else self._asked
         self._spans.append((asked, self._given, done))
         steps, self._stepped = trainer.global_step - self._stepped, trainer.global_step
-        samples = trainer.train_dataloader.batches.size(batch_idx)
+        batches = getattr(trainer.train_dataloader, "batches", None)
+        samples = batches.size(batch_idx) if batches else len(batch[0]) * trainer.world_size
         for tally in (self._interval, self._epoch):
             tally.samples, tally.steps = tally.samples + samples, tally.steps + steps
         self._asked = done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -12,6 +12,10 @@ from torchmetrics import MeanMetric, Metric
 
 Decisions = Tensor
 """(n, ...): what a net decides for each sample, to be compared for equality."""
+
+
+Known = Mapping[str, Metric | Callable[[], Metric]]
+"""Metrics by name, or what makes them, which is called only for those that are logged."""
 
 
 class Caption(NamedTuple):
@@ -45,7 +49,7 @@ class Task(nn.Module, ABC):
     Args:
         outputs: numbers that the net gives for an image.
         metrics: names of those of `known` that are logged.
-        known: metrics by name, each of which is updated with outputs and targets, and computes one number.
+        known: metrics by name, or what makes them; each is updated with outputs and targets, and computes one number.
         primary: one of `metrics`, or "loss".
 
     Raises:
@@ -59,7 +63,7 @@ class Task(nn.Module, ABC):
     shares: ClassVar[frozenset[str]] = frozenset()
     """Metrics that are written in percent."""
 
-    def __init__(self, outputs: int, metrics: Sequence[str], known: Mapping[str, Metric], primary: str) -> None:
+    def __init__(self, outputs: int, metrics: Sequence[str], known: Known, primary: str) -> None:
         super().__init__()
         if unknown := [name for name in metrics if name not in known]:
             raise ValueError(
@@ -72,7 +76,7 @@ class Task(nn.Module, ABC):
             )
         self.outputs, self.primary = outputs, primary
         # Prototypes, which are copied and never updated; not modules of the task, as they learn nothing.
-        self._known = {name: known[name] for name in metrics}
+        self._known = {name: own if isinstance(own := known[name], Metric) else own() for name in metrics}
 
     @abstractmethod
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from src.models.tasks.base import Caption, Decisions, Score, Task, check_shape, per_class, shortened
+from src.models.tasks.base import Caption, Decisions, Known, Score, Task, check_shape, per_class, shortened
 from src.require import require_probability
 
 ACCURACY = Score("accuracy", higher=True, share=True)
@@ -22,7 +22,7 @@ class Classification(Task):
     Args:
         classes: how many.
         metrics: names of those of `known` that are logged; accuracy if there are no others.
-        known: metrics by name.
+        known: metrics by name, or what makes them.
         primary: one of `metrics`, or "loss".
         label_smoothing: share of the probability that is spread over all classes.
         class_weights: what the loss of a sample is multiplied by, one number for each class; None is 1.
@@ -55,7 +55,7 @@ class Classification(Task):
         classes: int,
         *,
         metrics: Sequence[str] = ("acc",),
-        known: Mapping[str, Metric] | None = None,
+        known: Known | None = None,
         primary: str = "acc",
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | None = None,

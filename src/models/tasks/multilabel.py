@@ -7,10 +7,9 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.classification import MultilabelF1Score
 
-from src.models.tasks.base import Caption, Decisions, Task, check_shape, per_class, shortened
+from src.models.tasks.base import Caption, Decisions, Known, Task, check_shape, per_class, shortened
 
 
 class Multilabel(Task):
@@ -19,7 +18,7 @@ class Multilabel(Task):
     Args:
         labels: how many.
         metrics: names of those of `known` that are logged; the F1 score if there are no others.
-        known: metrics by name.
+        known: metrics by name, or what makes them.
         primary: one of `metrics`, or "loss".
         positive_weights: what the loss of a label that is there is multiplied by, one number for each; None is 1.
 
@@ -47,7 +46,7 @@ class Multilabel(Task):
         labels: int,
         *,
         metrics: Sequence[str] = ("f1",),
-        known: Mapping[str, Metric] | None = None,
+        known: Known | None = None,
         primary: str = "f1",
         positive_weights: Sequence[float] | None = None,
     ) -> None:

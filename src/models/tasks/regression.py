@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError, Metric
+from torchmetrics import MeanAbsoluteError
 
-from src.models.tasks.base import Caption, Task, check_shape
+from src.models.tasks.base import Caption, Known, Task, check_shape
 from src.require import require_choice
 
 _LOSSES: Mapping[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
@@ -21,7 +21,7 @@ class Regression(Task):
     Args:
         values: how many.
         metrics: names of those of `known` that are logged; the mean absolute error if there are no others.
-        known: metrics by name.
+        known: metrics by name, or what makes them.
         primary: one of `metrics`, or "loss".
         error: "mse", "mae" or "huber".
 
@@ -49,7 +49,7 @@ class Regression(Task):
         values: int,
         *,
         metrics: Sequence[str] = ("mae",),
-        known: Mapping[str, Metric] | None = None,
+        known: Known | None = None,
         primary: str = "mae",
         error: str = "mse",
     ) -> None:
