@@ -23,7 +23,10 @@ from src.training.run import Request
 from src.training.trainer import make_trainer
 
 pytestmark = QUIET
-SMALL = ("net.hidden_sizes=[4,4,4]", "conv.kernel_size=3", "net.exact=off", "train.epochs=2")
+SMALL = (
+    *("net.hidden_sizes=[4,4,4]", "conv.kernel_size=3", "net.exact=off", "train.epochs=2", "observers=brief"),
+    *(f"observers.equivariance.{key}" for key in ("samples=4", "elements=1", "curve_samples=8", "angles=4")),
+)
 FACTS = ("net.in_channels=1", "net.classes=2", "net.size=16", "task.classes=2")
 
 
