@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src.config.compose import CONFIGS, compose_config, flatten
+from src.config.compose import CONFIGS, _flatten, compose_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -67,7 +67,7 @@ def test_every_listed_key_exists() -> None:
         "dataset=mnist_rot",
         "dataset=h5",
     ):
-        keys |= set(flatten(compose_config([choice])))
+        keys |= set(_flatten(compose_config([choice])))
     tables = "\n".join(line for line in OPTIONS.splitlines() if line.startswith("|"))
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
     listed = {key for key in re.findall(r"`([a-z_]+\.[a-z0-9_.]+)", tables) if key.split(".")[0] in groups | {"train"}}

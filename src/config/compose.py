@@ -33,7 +33,7 @@ def change(cfg: DictConfig, override: str) -> None:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
         raise ConfigError(f"{override!r} is not an override key=value.") from error
-    if parsed.key_or_group not in (keys := sorted(flatten(cfg))):
+    if parsed.key_or_group not in (keys := sorted(_flatten(cfg))):
         raise ConfigError(
             f"`{parsed.key_or_group}` is not a key of the configuration. {nearest(parsed.key_or_group, keys)}"
         )
@@ -59,12 +59,12 @@ def compose_config(overrides: Sequence[str], name: str = "train") -> DictConfig:
             "kinds of quotes, \"implementation.formula='oi h, o x'\"."
         ) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, overrides, name)) from error
+        raise ConfigError(_explain(error, overrides, name)) from error
     except ValueError as error:  # Hydra's own, for instance where a group is set to null
         raise ConfigError(f"{' '.join(overrides)} cannot be composed: {error}") from error
 
 
-def explain(error: Exception, overrides: Sequence[str], name: str) -> str:
+def _explain(error: Exception, overrides: Sequence[str], name: str) -> str:
     """Hydra's message, or that a key does not exist and which do, or where several runs are started."""
     several = next((override for override in overrides if name == "train" and re.match(r"sweep[.=]", override)), None)
     if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'( requires|\n|$)", str(error)):
@@ -76,7 +76,7 @@ def explain(error: Exception, overrides: Sequence[str], name: str) -> str:
         )
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
         known = compose(name, overrides=[o for o in overrides if re.match(r"[a-z_/]+=", o) and is_group(o)])
-    keys = sorted(flatten(known))
+    keys = sorted(_flatten(known))
     for override in overrides:
         key = override.split("=")[0]
         if key not in keys and not is_group(override) and not key.startswith(("+", "~", "hydra.")):
@@ -113,12 +113,12 @@ def nearest(got: str, names: Collection[str], elsewhere: Collection[str] = ()) -
     return f"There are: {', '.join(there)}." if there else ""
 
 
-def flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
+def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """Every key, and every group of keys, with dots."""
     for key in node:
         yield f"{prefix}{key}"
         if OmegaConf.is_dict(child := node._get_node(key)) and not child._is_interpolation() and not child._is_none():
-            yield from flatten(child, f"{prefix}{key}.")
+            yield from _flatten(child, f"{prefix}{key}.")
 
 
 def root_cause(error: BaseException) -> str:
