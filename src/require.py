@@ -15,7 +15,7 @@ def require(name: str, value: Any, holds: bool, what: str) -> None:
 def require_positive(**numbers: Any) -> None:
     """Raises ValueError unless every number is a positive integer."""
     for name, number in numbers.items():
-        require(name, number, is_integer(number) and number > 0, "a positive integer")
+        require(name, number, _is_integer(number) and number > 0, "a positive integer")
 
 
 def require_positive_number(**numbers: Any) -> None:
@@ -27,7 +27,7 @@ def require_positive_number(**numbers: Any) -> None:
 def require_whole(**numbers: Any) -> None:
     """Raises ValueError unless every number is an integer of at least 0."""
     for name, number in numbers.items():
-        require(name, number, is_integer(number) and number >= 0, "a whole number, 0 or more")
+        require(name, number, _is_integer(number) and number >= 0, "a whole number, 0 or more")
 
 
 def require_at_least(low: float, **numbers: Any) -> None:
@@ -64,6 +64,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def is_integer(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     """A whole number; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf, ValidationError
 
+from src.config.compose import plain
 from src.config.instantiate import ConfigError
 from src.require import (
     require,
@@ -135,7 +136,7 @@ def _check(schema: type, section: DictConfig, prefix: str) -> None:
     hints = get_type_hints(schema)
     if missing := [name for name in hints if name not in section]:
         raise ConfigError(f"`{prefix}{missing[0]}` must be given, but is missing.")
-    values = OmegaConf.to_container(OmegaConf.masked_copy(section, list(hints)), resolve=True)
+    values = {name: plain(value) if OmegaConf.is_config(value := section[name]) else value for name in hints}
     try:
         typed = OmegaConf.structured(schema(**values))
         for name, value in values.items():
