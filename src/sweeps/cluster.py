@@ -19,7 +19,7 @@ from src.config.instantiate import ConfigError
 from src.runs.checkpoints import write_text
 from src.sweeps.sweep import Sweep
 
-SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "train.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Without it, Ray listens on every interface of a Linux machine, whatever address it is given (2.60)."""
 QUIET = {
