@@ -15,10 +15,10 @@ from omegaconf import DictConfig
 from src.config.compose import compose_config, plain
 from src.config.instantiate import ConfigError
 from src.runs import identity
-from src.sweeps.space import Axis, Point, axis, drawn, grid, parse, points
+from src.sweeps.space import Axis, Point, grid_points, listed_points, parse_axis, parse_override, random_points
 from src.training.run import check_train
 
-PLACEMENT = (
+_PLACEMENT = (
     "trials",
     "gpus",
     "gpus_per_trial",
@@ -30,7 +30,7 @@ PLACEMENT = (
     "token",
 )
 """What of a sweep's configuration does not make it another one."""
-SEARCHES = ("grid", "random", "optuna")
+_SEARCHES = ("grid", "random", "optuna")
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,16 @@ class Sweep:
         return self.base.callbacks.checkpoint.monitor
 
     @property
+    def quantity(self) -> str:
+        """What the metric measures, whatever of: `acc` of `val/acc`."""
+        return self.metric.removeprefix("val/")
+
+    @property
+    def test_metric(self) -> str:
+        """The same of the test set."""
+        return f"test/{self.quantity}"
+
+    @property
     def mode(self) -> str:
         """ "max" or "min"."""
         return self.base.callbacks.checkpoint.mode
@@ -84,7 +94,7 @@ class Sweep:
     @property
     def folder(self) -> Path:
         """The same for the same sweep, wherever it is run and however many trials it has."""
-        decisive = {key: value for key, value in plain(self.cfg).items() if key not in PLACEMENT}
+        decisive = {key: value for key, value in plain(self.cfg).items() if key not in _PLACEMENT}
         content = [identity.digest(self.base), decisive, [repr(each) for each in self.axes], self.sets]
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
         return self.logs / "sweeps" / f"{self.base.name}-{self.name}-{key}"
@@ -118,9 +128,9 @@ class Sweep:
         if self.cfg.search == "optuna":
             return []
         chosen = (
-            grid(self.axes, self.sets)
+            grid_points(self.axes, self.sets)
             if self.cfg.search == "grid"
-            else drawn(self.axes, self.sets, self.cfg.trials, self.cfg.seed)
+            else random_points(self.axes, self.sets, self.cfg.trials, self.cfg.seed)
         )
         found = [self.trial(point) for point in chosen]
         return list({trial.folder: trial for trial in reversed(found)}.values())[::-1]
@@ -135,33 +145,33 @@ def compose_sweep(words: Sequence[str]) -> Sweep:
     own = [word for word in words if re.match(r"sweep[.=]", word)]
     cfg = compose_config(own, "sweep").sweep
     rest = [word for word in words if word not in own]
-    swept = [word for word in rest if parse(word).is_sweep_override()]
+    swept = [word for word in rest if parse_override(word).is_sweep_override()]
     experiment = [word for word in rest if word.startswith("experiment=")]
     fixed = tuple(word for word in rest if word not in (*swept, *experiment))
     if set(experiment) & set(swept):
         raise ConfigError(f"`experiment` must be one recipe, but got {experiment[0]!r}; sweep each on its own.")
     fixed = (*(experiment or ["experiment=quickstart"]), *fixed)
-    axes = {key: axis(f"{key}={value}") for key, value in plain(cfg).pop("axes").items()}
-    axes |= {(found := axis(word)).key: found for word in swept}
-    sets = tuple(points(cfg.list))
+    axes = {key: parse_axis(f"{key}={value}") for key, value in plain(cfg).pop("axes").items()}
+    axes |= {(found := parse_axis(word)).key: found for word in swept}
+    sets = tuple(listed_points(cfg.list))
     name = next((word.partition("=")[2] for word in own if word.startswith("sweep=")), "grid")
     sweep = Sweep(cfg, fixed, tuple(axes.values()), sets, compose_config(fixed), name)
-    check(sweep)
+    _check(sweep)
     return sweep
 
 
-def check(sweep: Sweep) -> None:
+def _check(sweep: Sweep) -> None:
     """Raises ConfigError if a value of the sweep's own cannot be honoured."""
     cfg, axes = sweep.cfg, sweep.axes
-    if cfg.search not in SEARCHES:
-        raise ConfigError(f"`sweep.search` must be one of {', '.join(SEARCHES)}, but got {cfg.search!r}.")
+    if cfg.search not in _SEARCHES:
+        raise ConfigError(f"`sweep.search` must be one of {', '.join(_SEARCHES)}, but got {cfg.search!r}.")
     if not axes and not sweep.sets:
         raise ConfigError(
             f"`sweep` must run over something, but sweep={sweep.name} has no axes and the command has none; give one, "
             'such as ARGS="seed=0,1,2", or choose a sweep that has, such as SWEEP=seeds.'
         )
     if cfg.search != "grid":
-        positive("trials", cfg.trials, whole=True)
+        _check_positive("trials", cfg.trials, whole=True)
     elif cfg.trials is not None:
         raise ConfigError(
             "`sweep.trials` must be null with sweep.search=grid, which has as many as there are combinations."
@@ -170,25 +180,25 @@ def check(sweep: Sweep) -> None:
         raise ConfigError(
             "`sweep.list` and an axis `seed` cannot be searched by Optuna; use sweep.search=random or grid."
         )
-    positive("gpus_per_trial", cfg.gpus_per_trial)
+    _check_positive("gpus_per_trial", cfg.gpus_per_trial)
     if cfg.gpus_per_trial > 1 and cfg.gpus_per_trial != int(cfg.gpus_per_trial):
         raise ConfigError(f"`sweep.gpus_per_trial` above 1 must be a whole number, but got {cfg.gpus_per_trial}.")
     for key in ("gpus", "cpus_per_trial", "max_concurrent"):
         if cfg[key] is not None:
-            positive(key, cfg[key], whole=True)
-    positive("grace", cfg.grace)
-    positive("nodes", cfg.nodes, whole=True)
+            _check_positive(key, cfg[key], whole=True)
+    _check_positive("grace", cfg.grace)
+    _check_positive("nodes", cfg.nodes, whole=True)
     if type(cfg.retries) is not int or cfg.retries < 0:
         raise ConfigError(f"`sweep.retries` must be 0 or more, but got {cfg.retries!r}.")
     if cfg.token not in ("required", "none"):
         raise ConfigError(f"`sweep.token` must be required or none, but got {cfg.token!r}.")
-    check_early_stopping(cfg.early_stopping)
+    _check_early_stopping(cfg.early_stopping)
     for key in ("trainer.devices", "trainer.num_nodes"):
         if key in {override.partition("=")[0] for override in (*sweep.fixed, *sweep.keys)}:
             raise ConfigError(f"`{key}` is set by `sweep.gpus_per_trial`; set that.")
 
 
-def check_early_stopping(value: Any) -> None:
+def _check_early_stopping(value: Any) -> None:
     """Raises ConfigError unless it is null or complete."""
     if value is None:
         return
@@ -196,12 +206,12 @@ def check_early_stopping(value: Any) -> None:
         raise ConfigError(
             f"`sweep.early_stopping` must be null or {{grace: epochs, reduction: factor}}, but got {value!r}."
         )
-    positive("early_stopping.grace", value.grace, whole=True)
+    _check_positive("early_stopping.grace", value.grace, whole=True)
     if not isinstance(value.reduction, int | float) or value.reduction <= 1:
         raise ConfigError(f"`sweep.early_stopping.reduction` must be above 1, but got {value.reduction!r}.")
 
 
-def positive(key: str, value: Any, whole: bool = False) -> None:
+def _check_positive(key: str, value: Any, whole: bool = False) -> None:
     """Raises ConfigError unless a number is."""
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value <= 0:
         kind = "integer" if whole else "number"
