@@ -14,30 +14,41 @@ from typing import Any
 
 from kills import CONTEXT, SMALL
 
+from src.sweeps.cluster import TRAIN
 from src.sweeps.store import TrialRecord
 
 ROOT = Path(__file__).resolve().parents[1]
+STAND_IN = ROOT / "tests" / "stand_in_run.py"
+"""What runs are in a test that does not train: a second instead of ten."""
 TINY = (*SMALL, "callbacks.checkpoint.every_steps=null", "sweep.gpus=2")
 
 
-def start(folder: Path, *words: str, environment: Mapping[str, str] | None = None) -> BaseProcess:
+def start(folder: Path, *words: str, environment: Mapping[str, str] | None = None, train: Path = TRAIN) -> BaseProcess:
     """Start a sweep whose logs are in a folder.
 
     The driver is forked from a process that has PyTorch in memory, which saves the seconds that Python takes to import
     it. Its runs are started as always.
+
+    Args:
+        folder: of the logs, and of what is printed.
+        words: overrides of the sweep.
+        environment: variables beside those that are there.
+        train: the script that runs are processes of.
     """
     overrides = [*TINY, f"paths.logs={folder / 'logs'}", *words]
-    driver = CONTEXT.Process(target=_drive, args=(overrides, folder, dict(environment or {})), daemon=True)
+    driver = CONTEXT.Process(target=_drive, args=(overrides, folder, dict(environment or {}), train), daemon=True)
     driver.start()
     return driver
 
 
-def _drive(overrides: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+def _drive(overrides: list[str], folder: Path, environment: Mapping[str, str], train: Path) -> None:
     """What `python scripts/sweep.py` does."""
     import torch
 
     from scripts import sweep
+    from src.sweeps import driver
 
+    driver.TRAIN = train
     os.chdir(folder)
     for key in [key for key in os.environ if key.startswith("RAY_")]:
         del os.environ[key]

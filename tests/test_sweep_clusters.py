@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from kills import free_port
-from sweeping import ROOT, TINY, clashes, finish, placements, start, until
+from sweeping import ROOT, STAND_IN, TINY, clashes, finish, placements, start, until
 
 
 @pytest.fixture
@@ -48,15 +48,15 @@ def reached(port: int) -> bool:
 
 
 def test_two_nodes_share_a_sweep(tmp_path: Path, cluster: dict[str, str]) -> None:
-    words = ["train.epochs=1", "seed=0,1,2"]
+    words = ["train.epochs=1", "seed=0,1,2,3"]
     refused = start(tmp_path, *words, environment={**cluster, "RAY_AUTH_MODE": "disabled"})
     assert "must ask for a token" in finish(refused, tmp_path, code=1)
     wrong = start(tmp_path, *words, environment={**cluster, "RAY_AUTH_TOKEN": "8" * 64})
     wrong.join(120)
     assert wrong.exitcode not in (None, 0), "who does not know the token is not let in"
-    finish(start(tmp_path, *words, environment=cluster), tmp_path)
+    finish(start(tmp_path, *words, environment=cluster, train=STAND_IN), tmp_path)
     found = placements(tmp_path)
-    assert len(found) == 3
+    assert len(found) == 4
     assert len({placement["node"] for placement in found}) == 2
     assert clashes(found) == []
 

@@ -27,6 +27,8 @@ _RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # A run would have it from its worker, and lose against everything else on the machine.
+    "RAY_worker_niceness": "0",
     # A worker that ends would kill its run, which is to write a checkpoint.
     "RAY_kill_child_processes_on_worker_exit": "false",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
