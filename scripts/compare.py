@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from src.config.instantiate import ConfigError
 from src.data.io.files import replacing
 from src.runs.compare import Group, compare, excluded, primary_metric
 from src.runs.record import Run, select
+from src.runs.tables import csv_text, markdown_table
 from src.training.commands import fail
 
 _UNBROKEN = 160
@@ -88,28 +87,19 @@ def _notes(groups: Iterable[Group], left_out: Sequence[tuple[Run, str]]) -> Iter
 
 def as_csv(groups: Iterable[Group]) -> str:
     """With all digits; the deviation of one seed is left empty."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["experiment", "differs", "metric", "n", "mean", "std", "min", "max", "seeds", "values", "runs"])
+    rows = [["experiment", "differs", "metric", "n", "mean", "std", "min", "max", "seeds", "values", "runs"]]
     for group in groups:
         statistics = [group.mean, "" if group.std is None else group.std, min(group.values), max(group.values)]
         columns = (group.seeds, group.values, (run.folder for run in group.runs))
         lists = [" ".join(map(str, column)) for column in columns]
-        writer.writerow([group.experiment, group.label, group.metric, len(group.runs), *statistics, *lists])
-    return file.getvalue()
+        rows.append([group.experiment, group.label, group.metric, len(group.runs), *statistics, *lists])
+    return csv_text(rows)
 
 
 def as_markdown(groups: Iterable[Group], metric: str, remarks: Iterable[str]) -> str:
     """A table to be put into a text."""
-    justify = ("---:" if name in COLUMNS[2:7] else "---" for name in COLUMNS)
-    rows = [COLUMNS, justify, *(row(group) for group in groups)]
-    lines = [" | ".join(cell.replace("|", r"\|") for cell in cells) for cells in rows]
-    return (
-        "\n".join(
-            [f"`{metric}`", "", *(f"| {line} |" for line in lines), "", *(f"- {remark.strip()}" for remark in remarks)]
-        ).rstrip()
-        + "\n"
-    )
+    lines = markdown_table(COLUMNS, map(row, groups), right=COLUMNS[2:7])
+    return "\n".join([f"`{metric}`", "", lines, *(f"- {remark.strip()}" for remark in remarks)]).rstrip() + "\n"
 
 
 if __name__ == "__main__":

@@ -11,17 +11,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.config.instantiate import ConfigError
 from src.runs.process import quiet
-from src.sweeps.driver import run
+from src.sweeps.driver import run_sweep
 from src.sweeps.results import present
 from src.sweeps.sweep import compose_sweep
 from src.training.commands import fail
 
-CODES = {"failed": 1, "out of memory": 1, "interrupted": 130, "waiting": 130, "running": 130}
+_EXIT_CODES = {"failed": 1, "out of memory": 1, "interrupted": 130, "waiting": 130, "running": 130}
 """The exit code where a trial is left in such a state; the first that applies."""
 
 
 def main() -> None:
-    """Run what is left, and say what all trials came to; errors of the user's are a line."""
+    """Run what is left, and say what all trials came to. User errors print as one line."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0], allow_abbrev=False)
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="of all runs, of the sweep, or axes key=a,b,c"
@@ -29,17 +29,17 @@ def main() -> None:
     words = parser.parse_args().overrides
     quiet()
     try:
-        require("ray", "optuna")
+        _require("ray", "optuna")
         sweep = compose_sweep(words)
-        ledger = run(sweep, words)
-        present(sweep, ledger)
+        store = run_sweep(sweep, words)
+        present(sweep, store)
     except (ConfigError, OSError) as error:
         fail(error)
-    states = {entry.state for entry in ledger.entries.values()}
-    sys.exit(next((code for state, code in CODES.items() if state in states), 0))
+    states = {record.state for record in store.records.values()}
+    sys.exit(next((code for state, code in _EXIT_CODES.items() if state in states), 0))
 
 
-def require(*packages: str) -> None:
+def _require(*packages: str) -> None:
     """Raises ConfigError if one is not installed."""
     if absent := [name for name in packages if find_spec(name) is None]:
         raise ConfigError(

@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,24 @@ from src.config.compose import plain
 from src.config.instantiate import ConfigError
 from src.runs import identity
 from src.runs.checkpoints import write_text
-from src.sweeps.cluster import SCRIPT, Room, check_gpus, started
-from src.sweeps.live_table import Board
-from src.sweeps.space import drawn
-from src.sweeps.store import Entry, Ledger, settled
+from src.sweeps.cluster import TRAIN, Capacity, check_gpus, ray_session
+from src.sweeps.live_table import LiveTable
+from src.sweeps.space import random_points
+from src.sweeps.store import TrialRecord, TrialStore, reconciled
 from src.sweeps.sweep import Sweep, Trial
 from src.training.recipe import build, prepare
 
-FIRST_PORT, PORTS = 20_000, 20_000
-LOUD = ("ray", "ray.tune.execution.tune_controller", "ray.tune.tune", "ray.tune.analysis.experiment_analysis")
-"""Loggers that say again, at length, what the board and the table at the end say."""
+_FIRST_PORT, _PORTS = 20_000, 20_000
+_LOUD = ("ray", "ray.tune.execution.tune_controller", "ray.tune.tune", "ray.tune.analysis.experiment_analysis")
+"""Loggers that say again, at length, what the live table and the table at the end say."""
 
 
-def run(sweep: Sweep, words: Sequence[str]) -> Ledger:
+def run_sweep(sweep: Sweep, words: Sequence[str]) -> TrialStore:
     """Run what is left of a sweep.
 
     Args:
         sweep: what to run.
-        words: the command, for the record.
+        words: the command, for its folder.
 
     Returns:
         What became of its trials.
@@ -47,38 +48,42 @@ def run(sweep: Sweep, words: Sequence[str]) -> Ledger:
         ConfigError: before anything is started, if something cannot be honoured.
     """
     check_gpus(sweep)
-    with held(sweep.folder):
-        ledger, trials = Ledger(sweep.folder, sweep.metric), sweep.trials()
-        check_runs([trial for trial in trials or samples(sweep) if not over(ledger, trial)])
-        write_text(sweep.folder / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(record(sweep, words))))
+    with _locked(sweep.folder):
+        store, trials = TrialStore(sweep.folder, sweep.metric), sweep.trials()
+        _check_trials([trial for trial in trials or [_example(sweep)] if not _is_finished(store, trial)])
+        write_text(sweep.folder / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(_description(sweep, words))))
         for trial in trials:
-            ledger.add(trial.name, trial.folder, list(trial.point), trial.epochs)
-        names = {trial.name for trial in trials} or set(ledger.entries)
-        left = [entry for name, entry in ledger.entries.items() if name in names and not entry.over]
-        if left or proposals(sweep, ledger):
-            with interruptible(), Board(ledger, names if trials else None) as board, started(sweep) as room:
-                board.places = room.places
-                place(sweep, ledger, left, room)
-                settle(ledger, sweep.cfg.grace)
-        return ledger
+            store.add(trial.name, trial.folder, list(trial.point), trial.epochs)
+        names = {trial.name for trial in trials} or set(store.records)
+        left = [record for name, record in store.records.items() if name in names and not record.finished]
+        if left or _proposals_left(sweep, store):
+            with (
+                _signals_as_interrupt(),
+                LiveTable(store, names if trials else None) as live_table,
+                ray_session(sweep) as capacity,
+            ):
+                live_table.slots = capacity.slots
+                _run_trials(sweep, store, left, capacity)
+                _await_checkpoints(store, sweep.cfg.grace)
+        return store
 
 
-def over(ledger: Ledger, trial: Trial) -> bool:
-    """Whether a trial is done with."""
-    return trial.name in ledger.entries and ledger.entries[trial.name].over
+def _is_finished(store: TrialStore, trial: Trial) -> bool:
+    """Whether nothing is left to do for a trial."""
+    return trial.name in store.records and store.records[trial.name].finished
 
 
-def samples(sweep: Sweep) -> list[Trial]:
-    """Some run of a search, to see whether there can be any."""
-    return [sweep.trial(drawn(sweep.axes, sweep.sets, 1, sweep.cfg.seed)[0])]
+def _example(sweep: Sweep) -> Trial:
+    """Some trial of a search, to see whether there can be any."""
+    return sweep.trial(random_points(sweep.axes, sweep.sets, 1, sweep.cfg.seed)[0])
 
 
-def proposals(sweep: Sweep, ledger: Ledger) -> int:
+def _proposals_left(sweep: Sweep, store: TrialStore) -> int:
     """How many more points Optuna may propose."""
-    return max(0, sweep.cfg.trials - len(ledger.entries)) if sweep.cfg.search == "optuna" else 0
+    return max(0, sweep.cfg.trials - len(store.records)) if sweep.cfg.search == "optuna" else 0
 
 
-def record(sweep: Sweep, words: Sequence[str]) -> dict[str, Any]:
+def _description(sweep: Sweep, words: Sequence[str]) -> dict[str, Any]:
     """What a sweep is, for its folder."""
     return {
         "command": list(words),
@@ -88,7 +93,7 @@ def record(sweep: Sweep, words: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def check_runs(trials: Sequence[Trial]) -> None:
+def _check_trials(trials: Sequence[Trial]) -> None:
     """Build every net, and prepare every data set once, before the first run is started.
 
     Raises:
@@ -107,7 +112,7 @@ def check_runs(trials: Sequence[Trial]) -> None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Hold a sweep's lock.
 
     Raises:
@@ -118,7 +123,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def _signals_as_interrupt() -> Iterator[None]:
     """SIGTERM and SIGHUP do what Ctrl-C does."""
 
     def interrupt(*_: Any) -> None:
@@ -132,79 +137,76 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def place(sweep: Sweep, ledger: Ledger, left: Sequence[Entry], room: Room) -> None:
+def _run_trials(sweep: Sweep, store: TrialStore, left: Sequence[TrialRecord], capacity: Capacity) -> None:
     """Have Ray Tune run what is left."""
     import ray
     from ray import tune
 
     from src.sweeps import worker
     from src.sweeps.listener import Listener
-    from src.sweeps.search import early_stopping, searcher
+    from src.sweeps.search import early_stopping, optuna_search
 
     ray.cloudpickle.register_pickle_by_value(worker)
-    for name in LOUD:
+    for name in _LOUD:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # Those that have begun first: they are nearer to their end.
-    entries = sorted(left, key=lambda entry: entry.epoch == 0)
-    make = Orders(sweep, ledger, room)
-    search = searcher(sweep, ledger, make) if sweep.cfg.search == "optuna" else None
-    space = {} if search else {"order": tune.grid_search([make(entry) for entry in entries])}
+    records = sorted(left, key=lambda record: record.epoch == 0)
+    order = partial(_order, sweep, store, capacity)
+    search = optuna_search(sweep, store, order) if sweep.cfg.search == "optuna" else None
+    space = {} if search else {"order": tune.grid_search([order(record) for record in records])}
     scratch = sweep.folder.absolute() / ".ray"
+    gpus = {"gpu": capacity.gpus} if capacity.gpus else {}
     tuner = tune.Tuner(
-        tune.with_resources(worker.Trial, {"cpu": room.cpus, **({"gpu": room.gpus} if room.gpus else {})}),
+        tune.with_resources(worker.Worker, {"cpu": capacity.cpus, **gpus}),
         param_space=space,
         tune_config=tune.TuneConfig(
             search_alg=search,
-            scheduler=early_stopping(sweep, ledger),
-            num_samples=len(left) + proposals(sweep, ledger) if search else 1,
-            max_concurrent_trials=room.places if search else sweep.cfg.max_concurrent,
+            scheduler=early_stopping(sweep, store),
+            num_samples=len(left) + _proposals_left(sweep, store) if search else 1,
+            max_concurrent_trials=capacity.slots if search else sweep.cfg.max_concurrent,
         ),
         run_config=tune.RunConfig(
             name=f"{time.time():.0f}",
             storage_path=str(scratch),
             failure_config=tune.FailureConfig(max_failures=sweep.cfg.retries),
-            callbacks=[Listener(ledger)],
+            callbacks=[Listener(store)],
             verbose=0,
         ),
     )
     try:
         tuner.fit()
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)  # runs and the ledger have all that is worth keeping
+        shutil.rmtree(scratch, ignore_errors=True)  # runs and the store have all that is worth keeping
 
 
-class Orders:
-    """Makes an order from an entry."""
+def _order(sweep: Sweep, store: TrialStore, capacity: Capacity, record: TrialRecord) -> dict[str, Any]:
+    """What the worker of a trial is told."""
+    from src.sweeps.worker import Order
 
-    def __init__(self, sweep: Sweep, ledger: Ledger, room: Room) -> None:
-        self.sweep, self.ledger, self.room = sweep, ledger, room
-
-    def __call__(self, entry: Entry) -> dict[str, Any]:
-        index = list(self.ledger.entries).index(entry.name)
-        start = zlib.crc32(str(self.sweep.folder).encode())
-        devices = [f"trainer.devices={max(1, int(self.room.gpus))}", "observers.progress=null"]
-        command = (sys.executable, str(SCRIPT), *self.sweep.fixed, *entry.point, *devices)
-        return {
-            "name": entry.name,
-            "command": command,
-            "cwd": os.getcwd(),
-            "folder": str(Path(entry.folder).absolute()),
-            "log": entry.log,
-            "placements": str(self.sweep.folder.absolute() / "placements"),
-            "epochs": entry.epochs,
-            "metric": self.sweep.metric,
-            "threads": self.room.threads,
-            "port": FIRST_PORT + (start + index) % PORTS,
-            "grace": float(self.sweep.cfg.grace),
-        }
+    index = list(store.records).index(record.name)
+    start = zlib.crc32(str(sweep.folder).encode())
+    placement = [f"trainer.devices={max(1, int(capacity.gpus))}", "observers.progress=null"]
+    return Order(
+        name=record.name,
+        command=(sys.executable, str(TRAIN), *sweep.fixed, *record.point, *placement),
+        cwd=os.getcwd(),
+        folder=str(Path(record.folder).absolute()),
+        log=record.log,
+        placements=str(sweep.folder.absolute() / "placements"),
+        epochs=record.epochs,
+        metric=sweep.metric,
+        threads=capacity.threads,
+        port=_FIRST_PORT + (start + index) % _PORTS,
+        grace=float(sweep.cfg.grace),
+    )._asdict()
 
 
-def settle(ledger: Ledger, grace: float) -> None:
+def _await_checkpoints(store: TrialStore, grace: float) -> None:
     """After an interruption, wait until the runs that were stopped have written their checkpoints."""
     from src.sweeps.worker import wait_for_lock
 
     until = time.monotonic() + grace
-    for entry in list(ledger.entries.values()):
-        if entry.state == "running":
-            wait_for_lock(Path(entry.folder), max(0.0, until - time.monotonic()))
-            ledger.change(entry.name, state=settled(entry).state)
+    for record in list(store.records.values()):
+        if record.state == "running":
+            wait_for_lock(Path(record.folder), max(0.0, until - time.monotonic()))
+            store.update(record.name, state=reconciled(record).state)

@@ -4,41 +4,43 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 
 from src.runs.status import read_status
-from src.sweeps.store import STATES, Entry, Ledger
+from src.runs.tables import console, rich_table
+from src.sweeps.store import STATES, TrialRecord, TrialStore
 
 STYLES = {"running": "cyan", "complete": "green", "failed": "red", "out of memory": "red", "interrupted": "yellow"}
-MOST = 30
+_MAX_ROWS = 30
 """Trials in the live table; of those that wait or are over the last ones are left out."""
-PERIOD = 1.0
+_PERIOD = 1.0
+"""Seconds between two looks."""
 
 
-class Board:
-    """Shows a ledger until it is left.
+class LiveTable:
+    """Shows a store until it is left.
 
     Args:
-        ledger: what is shown.
+        store: what is shown.
         names: of which trials; None is all.
     """
 
-    def __init__(self, ledger: Ledger, names: Collection[str] | None = None) -> None:
-        self.ledger, self.names = ledger, names
-        self.places = 1
-        self.console = Console(markup=False, highlight=False, emoji=False)
+    def __init__(self, store: TrialStore, names: Collection[str] | None = None) -> None:
+        self.slots = 1
+        """Runs at a time, by which the time left is estimated."""
+        self._store, self._names = store, names
+        self._console = console()
         self._shown: dict[str, tuple[str, int]] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Board:
-        self._shown = {entry.name: (entry.state, entry.epoch) for entry in self.entries()}
+    def __enter__(self) -> LiveTable:
+        self._shown = {record.name: (record.state, record.epoch) for record in self._records()}
         self._thread.start()
         return self
 
@@ -48,97 +50,84 @@ class Board:
         self._over.set()
         self._thread.join()
 
-    def entries(self) -> list[Entry]:
+    def _records(self) -> list[TrialRecord]:
         """Those that are shown."""
-        return [entry for entry in list(self.ledger.entries.values()) if self.names is None or entry.name in self.names]
+        records = list(self._store.records.values())
+        return [record for record in records if self._names is None or record.name in self._names]
 
     def _watch(self) -> None:
-        if self.console.is_terminal:
-            with Live(console=self.console, auto_refresh=False, transient=True) as live:
-                while not self._over.wait(PERIOD):
-                    live.update(self.table(), refresh=True)
+        if self._console.is_terminal:
+            with Live(console=self._console, auto_refresh=False, transient=True) as live:
+                while not self._over.wait(_PERIOD):
+                    live.update(self._table(), refresh=True)
             return
-        while not self._over.wait(PERIOD):
-            self._tell()
-        self._tell()
+        while not self._over.wait(_PERIOD):
+            self._print_news()
+        self._print_news()
 
-    def _tell(self) -> None:
-        """What is new, a line each."""
-        for entry in self.entries():
-            now = (entry.state, entry.epoch if entry.state == "running" else 0)
-            if self._shown.get(entry.name) != now:
-                self._shown[entry.name] = now
-                self.console.print(line(entry), soft_wrap=True)
+    def _print_news(self) -> None:
+        """A line for every trial that has changed."""
+        for record in self._records():
+            now = (record.state, record.epoch if record.state == "running" else 0)
+            if self._shown.get(record.name) != now:
+                self._shown[record.name] = now
+                self._console.print(_line(record), soft_wrap=True)
 
-    def table(self) -> Group:
-        """The live table."""
-        result = Table()
-        for name, justify in (
-            ("trial", "left"),
-            ("state", "left"),
-            ("device", "left"),
-            ("epoch", "right"),
-            (self.ledger.metric, "right"),
-            ("time left", "right"),
-        ):
-            result.add_column(name, justify=justify, overflow="fold")
-        entries = self.entries()
-        order = sorted(entries, key=lambda entry: (entry.state != "running", entry.state == "waiting"))
-        for entry in order[:MOST]:
-            result.add_row(*row(entry), style=STYLES.get(entry.state))
-        rest = f"; {len(entries) - MOST} more trials are not shown" if len(entries) > MOST else ""
-        return Group(result, f"{counted(entries)}{rest}; {span(self.left(entries))} left in all")
+    def _table(self) -> Group:
+        """The live table, and what is left below it."""
+        records = self._records()
+        order = sorted(records, key=lambda record: (record.state != "running", record.state == "waiting"))[:_MAX_ROWS]
+        table = rich_table(
+            ("trial", "state", "device", "epoch", self._store.metric, "time left"),
+            map(_row, order),
+            right=("epoch", self._store.metric, "time left"),
+            styles=[STYLES.get(record.state) for record in order],
+        )
+        rest = f"; {len(records) - _MAX_ROWS} more trials are not shown" if len(records) > _MAX_ROWS else ""
+        return Group(table, f"{state_counts(records)}{rest}; {_clock(self._seconds_left(records))} left in all")
 
-    def left(self, entries: list[Entry]) -> float | None:
-        """Seconds until all is done, if every epoch takes as long as those so far."""
-        paces = [pace for entry in entries if (pace := pace_of(entry)) is not None]
+    def _seconds_left(self, records: Sequence[TrialRecord]) -> float | None:
+        """Until all is done, if every epoch takes as long as those so far."""
+        paces = [pace for record in records if (pace := _seconds_per_epoch(record)) is not None]
         if not paces:
             return None
-        epochs = sum(entry.epochs - entry.epoch for entry in entries if entry.state in ("waiting", "running"))
-        return epochs * sum(paces) / len(paces) / max(1, self.places)
+        epochs = sum(record.epochs - record.epoch for record in records if record.state in ("waiting", "running"))
+        return epochs * sum(paces) / len(paces) / max(1, self.slots)
 
 
-def row(entry: Entry) -> list[str]:
+def state_counts(records: Sequence[TrialRecord]) -> str:
+    """How many are in which state."""
+    counts = {state: sum(record.state == state for record in records) for state in STATES}
+    return ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+
+
+def _row(record: TrialRecord) -> list[str]:
     """A trial in the live table."""
-    pace = pace_of(entry) if entry.state == "running" else None
-    left = span(None if pace is None else pace * (entry.epochs - entry.epoch)) if entry.state == "running" else ""
-    return [entry.label, entry.state, place(entry), f"{entry.epoch}/{entry.epochs}", number(entry.value), left]
+    left = ""
+    if record.state == "running":
+        pace = _seconds_per_epoch(record)
+        left = _clock(None if pace is None else pace * (record.epochs - record.epoch))
+    value = "" if record.value is None else f"{record.value:.4f}"
+    return [record.label, record.state, record.location, f"{record.epoch}/{record.epochs}", value, left]
 
 
-def line(entry: Entry) -> str:
+def _line(record: TrialRecord) -> str:
     """A trial, where there is no live table."""
-    facts = [entry.label, entry.state, f"epoch {entry.epoch}/{entry.epochs}"]
-    facts += [f"on {place(entry)}"] if place(entry) else []
-    facts += [number(entry.value)] if entry.value is not None else []
-    facts += [entry.why] if entry.why else []
+    facts = [record.label, record.state, f"epoch {record.epoch}/{record.epochs}"]
+    facts += [f"on {record.location}"] if record.location else []
+    facts += [f"{record.value:.4f}"] if record.value is not None else []
+    facts += [record.why] if record.why else []
     return time.strftime("%H:%M:%S  ") + ", ".join(facts)
 
 
-def place(entry: Entry) -> str:
-    """The machine and its GPU."""
-    gpu = f" GPU {entry.device}" if entry.device else ""
-    return f"{entry.host}{gpu}" if entry.host else ""
-
-
-def pace_of(entry: Entry) -> float | None:
-    """Seconds that an epoch takes; None if there was none yet."""
-    status = read_status(Path(entry.folder))
+def _seconds_per_epoch(record: TrialRecord) -> float | None:
+    """None if there was no epoch yet."""
+    status = read_status(Path(record.folder))
     epoch = status.get("epoch", 0)
     return status["seconds"] / epoch if epoch and status.get("seconds") else None
 
 
-def counted(entries: list[Entry]) -> str:
-    """How many are in which state."""
-    counts = {state: sum(entry.state == state for entry in entries) for state in STATES}
-    return ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-
-
-def number(value: float | None) -> str:
-    """To four places."""
-    return "" if value is None else f"{value:.4f}"
-
-
-def span(seconds: float | None) -> str:
+def _clock(seconds: float | None) -> str:
     """Hours, minutes and seconds."""
     if seconds is None:
         return "?"

@@ -1,4 +1,4 @@
-"""Searches that learn from what has run, and go on with it: Optuna and ASHA, with the history of the ledger."""
+"""Searches that learn from what has run, and go on with it: Optuna and ASHA, with the history of the store."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from src.sweeps.space import Axis
-from src.sweeps.store import Entry, Ledger
+from src.sweeps.space import Axis, Interval
+from src.sweeps.store import TrialRecord, TrialStore
 from src.sweeps.sweep import Sweep
 
 
-def searcher(sweep: Sweep, ledger: Ledger, order: Callable[[Entry], dict[str, Any]]) -> Proposals:
-    """Optuna, told of every trial that is over; those that are not are proposed first.
+def optuna_search(sweep: Sweep, store: TrialStore, order: Callable[[TrialRecord], dict[str, Any]]) -> _OptunaProposals:
+    """Optuna, told of every trial that is finished; those that are not are proposed first.
 
     Its generator starts anew from the seed and the number of trials, so what it proposes next depends on them alone.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    entries = [entry for entry in ledger.entries.values() if entry.params is not None]
-    result = Proposals(
-        space={axis.key: domain(axis) for axis in sweep.axes},
+    records = [record for record in store.records.values() if record.params is not None]
+    result = _OptunaProposals(
+        space={axis.key: _distribution(axis) for axis in sweep.axes},
         metric=sweep.metric,
         mode=sweep.mode,
-        points_to_evaluate=[entry.params for entry in entries if not entry.over] or None,
-        seed=sweep.cfg.seed + len(entries),
+        points_to_evaluate=[record.params for record in records if not record.finished] or None,
+        seed=sweep.cfg.seed + len(records),
     )
-    result.sweep, result.ledger, result.order = sweep, ledger, order
-    for entry in entries:
-        if entry.over and entry.value is not None:
-            pruned = entry.state == "stopped"
-            values = [value for _, value in entry.history] or [entry.value]
-            result.add_evaluated_point(entry.params, entry.value, pruned=pruned, intermediate_values=values)
+    result.sweep, result.store, result.order = sweep, store, order
+    for record in records:
+        if record.finished and record.value is not None:
+            pruned = record.state == "stopped"
+            values = [value for _, value in record.history] or [record.value]
+            result.add_evaluated_point(record.params, record.value, pruned=pruned, intermediate_values=values)
     return result
 
 
-class Proposals(OptunaSearch):
+class _OptunaProposals(OptunaSearch):
     """Turns points into orders, and leaves out reports from before the first validation."""
 
     sweep: Sweep
-    ledger: Ledger
-    order: Callable[[Entry], dict[str, Any]]
+    store: TrialStore
+    order: Callable[[TrialRecord], dict[str, Any]]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         params = super().suggest(trial_id)
@@ -52,30 +52,31 @@ class Proposals(OptunaSearch):
             return None
         point = tuple(axis.override(params[axis.key]) for axis in self.sweep.axes)
         trial = self.sweep.trial(point)
-        entry = self.ledger.add(trial.name, trial.folder, list(point), trial.epochs, params)
-        return {"order": self.order(entry)}
+        record = self.store.add(trial.name, trial.folder, list(point), trial.epochs, params)
+        return {"order": self.order(record)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if self.metric in result:
             super().on_trial_result(trial_id, result)
 
     def save(self, checkpoint_path: str) -> None:
-        """The ledger has it all."""
+        """The store has it all."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Nor need Ray keep it."""
         return {}
 
 
-def domain(axis: Axis) -> BaseDistribution:
+def _distribution(axis: Axis) -> BaseDistribution:
     """An axis as Optuna has it."""
-    if (interval := axis.interval) is None:
+    interval: Interval | None = axis.interval
+    if interval is None:
         return CategoricalDistribution(axis.values)
     kind = IntDistribution if interval.whole else FloatDistribution
     return kind(interval.low, interval.high, log=interval.logarithmic)
 
 
-def early_stopping(sweep: Sweep, ledger: Ledger) -> TrialScheduler:
+def early_stopping(sweep: Sweep, store: TrialStore) -> TrialScheduler:
     """ASHA, told what earlier trials have reached; or none."""
     if (settings := sweep.cfg.early_stopping) is None:
         return FIFOScheduler()
@@ -90,15 +91,15 @@ def early_stopping(sweep: Sweep, ledger: Ledger) -> TrialScheduler:
         # A trial that reaches the end is not stopped there, before its test.
         stop_last_trials=False,
     )
-    for entry in ledger.entries.values():
-        if entry.over:  # the others report again
-            replay(scheduler, entry, sweep.metric)
+    for record in store.records.values():
+        if record.finished:  # the others report again
+            _replay(scheduler, record, sweep.metric)
     return scheduler
 
 
-def replay(scheduler: ASHAScheduler, entry: Entry, metric: str) -> None:
+def _replay(scheduler: ASHAScheduler, record: TrialRecord, metric: str) -> None:
     """Let a scheduler see what a trial reported in an earlier session."""
-    earlier: Any = SimpleNamespace(trial_id=f"earlier-{entry.name}", stub=True, config={})
+    earlier: Any = SimpleNamespace(trial_id=f"earlier-{record.name}", stub=True, config={})
     scheduler.on_trial_add(None, earlier)
-    for epoch, value in entry.history:
+    for epoch, value in record.history:
         scheduler.on_trial_result(None, earlier, {"epoch": epoch, metric: value})

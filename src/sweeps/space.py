@@ -15,11 +15,11 @@ from hydra.errors import HydraException
 
 from src.config.instantiate import ConfigError
 
-GRAMMAR = (
+_GRAMMAR = (
     "key=a,b,c or key=choice(a,b,c), key=range(start,stop,step), or, for a random or an Optuna search, "
     "key=interval(low,high), key=int(interval(low,high)) or key=tag(log,interval(low,high))"
 )
-DIGITS = 4
+_DIGITS = 4
 """Of a number from an interval: enough for a hyperparameter, and short enough for a name."""
 
 Point = tuple[str, ...]
@@ -52,7 +52,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Axis:
-    """One key, and what it takes: values as they are written in an override, or an interval."""
+    """One key, and what it takes: values as they are written in an override, or an interval.
+
+    The representation is part of what names the folder of a sweep: other names here lose the sweeps that there are.
+    """
 
     key: str
     values: tuple[str, ...] = ()
@@ -60,23 +63,23 @@ class Axis:
 
     def override(self, value: str | float) -> str:
         """`key=value`, a number of an interval to four digits."""
-        return f"{self.key}={value if isinstance(value, str) else written(value)}"
+        return f"{self.key}={value if isinstance(value, str) else _written(value)}"
 
     def draw(self, source: random.Random) -> str:
         """An override, uniformly."""
         return self.override(self.interval.draw(source) if self.interval else source.choice(self.values))
 
 
-def written(value: float) -> str:
+def _written(value: float) -> str:
     """A number as it is written in an override.
 
-    >>> written(0.00123456), written(12)
+    >>> _written(0.00123456), _written(12)
     ('0.001235', '12')
     """
-    return str(value) if isinstance(value, int) else f"{value:.{DIGITS}g}"
+    return str(value) if isinstance(value, int) else f"{value:.{_DIGITS}g}"
 
 
-def parse(override: str) -> Override:
+def parse_override(override: str) -> Override:
     """Read an override.
 
     Raises:
@@ -86,29 +89,29 @@ def parse(override: str) -> Override:
         return OverridesParser.create().parse_override(override)
     except HydraException as error:
         raise ConfigError(
-            f"{override!r} is not an override or an axis of a sweep; write {GRAMMAR}. ({str(error).splitlines()[0]})"
+            f"{override!r} is not an override or an axis of a sweep; write {_GRAMMAR}. ({str(error).splitlines()[0]})"
         ) from error
 
 
-def axis(override: str) -> Axis:
+def parse_axis(override: str) -> Axis:
     """Read an axis.
 
     Raises:
         ConfigError: if it is none, or an empty one.
     """
-    parsed = parse(override)
+    parsed = parse_override(override)
     key, value = parsed.get_key_element(), parsed.value()
     if isinstance(value, IntervalSweep):
-        return Axis(key, interval=interval_of(key, value))
+        return Axis(key, interval=_interval(key, value))
     if not parsed.is_discrete_sweep() or type(value).__name__ == "Glob":
-        raise ConfigError(f"`{key}` of a sweep must have several values, but got {override!r}; write {GRAMMAR}.")
+        raise ConfigError(f"`{key}` of a sweep must have several values, but got {override!r}; write {_GRAMMAR}.")
     values = tuple(dict.fromkeys(parsed.sweep_string_iterator()))
     if not values:
         raise ConfigError(f"`{key}` of a sweep must have one value or more, but {override!r} has none.")
     return Axis(key, values)
 
 
-def interval_of(key: str, value: IntervalSweep) -> Interval:
+def _interval(key: str, value: IntervalSweep) -> Interval:
     """An interval, checked.
 
     Raises:
@@ -127,7 +130,7 @@ def interval_of(key: str, value: IntervalSweep) -> Interval:
     return result
 
 
-def points(texts: Iterable[str]) -> list[Point]:
+def listed_points(texts: Iterable[str]) -> list[Point]:
     """A list of points, each some overrides separated by spaces.
 
     Raises:
@@ -136,13 +139,13 @@ def points(texts: Iterable[str]) -> list[Point]:
     result = []
     for text in texts:
         overrides = tuple(shlex.split(text))
-        if not overrides or any(parse(override).is_sweep_override() for override in overrides):
+        if not overrides or any(parse_override(override).is_sweep_override() for override in overrides):
             raise ConfigError(f"`sweep.list` must have overrides with one value each, but got {text!r}.")
         result.append(overrides)
     return result
 
 
-def grid(axes: Sequence[Axis], sets: Sequence[Point]) -> list[Point]:
+def grid_points(axes: Sequence[Axis], sets: Sequence[Point]) -> list[Point]:
     """Every combination of the values of all axes, for every set of overrides.
 
     Raises:
@@ -158,7 +161,7 @@ def grid(axes: Sequence[Axis], sets: Sequence[Point]) -> list[Point]:
     return [(*own, *chosen) for chosen in choices for own in (sets or [()])]
 
 
-def drawn(axes: Sequence[Axis], sets: Sequence[Point], trials: int, seed: int) -> list[Point]:
+def random_points(axes: Sequence[Axis], sets: Sequence[Point], trials: int, seed: int) -> list[Point]:
     """Random points: the first of more are the same ones."""
     source = random.Random(seed)
     return [(*source.choice(sets or [()]), *(each.draw(source) for each in axes)) for _ in range(trials)]

@@ -12,15 +12,15 @@ from src.runs.checkpoints import write_text
 from src.runs.folder import read_json
 from src.runs.status import now, read_status
 
-FILE = "trials.json"
 STATES = ("waiting", "running", "complete", "stopped", "interrupted", "failed", "out of memory")
 """`stopped` is what early stopping ended; like `complete`, it is not taken up again."""
-OVER = ("complete", "stopped")
+_FINISHED = ("complete", "stopped")
+_FILE = "trials.json"
 
 
 @dataclass
-class Entry:
-    """One trial."""
+class TrialRecord:
+    """What is known of one trial; the fields are those of `trials.json`."""
 
     name: str
     folder: str
@@ -48,74 +48,81 @@ class Entry:
         return " ".join(self.point) or self.name
 
     @property
-    def over(self) -> bool:
-        return self.state in OVER
+    def finished(self) -> bool:
+        """Whether it is not taken up again."""
+        return self.state in _FINISHED
+
+    @property
+    def location(self) -> str:
+        """The machine that it ran on last, and its GPU."""
+        gpu = f" GPU {self.device}" if self.device else ""
+        return f"{self.host}{gpu}" if self.host else ""
 
 
-class Ledger:
-    """All trials of a sweep; every change of a state is written at once.
+class TrialStore:
+    """The records of all trials of a sweep; every change of a state is written at once.
 
     Args:
         folder: of the sweep.
-        metric: what `value` is of.
+        metric: what `TrialRecord.value` is of.
     """
 
     def __init__(self, folder: Path, metric: str) -> None:
         self.folder, self.metric = folder, metric
-        self.entries: dict[str, Entry] = {}
+        self.records: dict[str, TrialRecord] = {}
         self._lock = threading.RLock()
-        for record in read_json(folder / FILE).get("trials", []):
-            entry = Entry(**record)
-            entry.history = [(epoch, value) for epoch, value in entry.history]
-            self.entries[entry.name] = settled(entry)
+        for fields in read_json(folder / _FILE).get("trials", []):
+            record = TrialRecord(**fields)
+            record.history = [(epoch, value) for epoch, value in record.history]
+            self.records[record.name] = reconciled(record)
 
     def add(
         self, name: str, folder: Path, point: list[str], epochs: int, params: dict[str, Any] | None = None
-    ) -> Entry:
-        """The entry of a trial, a new one if it has none."""
+    ) -> TrialRecord:
+        """The record of a trial, a new one if it has none."""
         with self._lock:
-            if name not in self.entries:
+            if name not in self.records:
                 log = str((self.folder / "logs" / f"{name}.log").absolute())
-                entry = Entry(name, str(folder), point, epochs, params=params, log=log)
-                self.entries[name] = settled(entry)
-                self.write()
-            return self.entries[name]
+                record = TrialRecord(name, str(folder), point, epochs, params=params, log=log)
+                self.records[name] = reconciled(record)
+                self._write()
+            return self.records[name]
 
-    def change(self, name: str, **facts: Any) -> None:
-        """Note facts, and write the file if the state is among them."""
+    def update(self, name: str, **facts: Any) -> None:
+        """Set fields of a record, and write the file if the state is among them."""
         with self._lock:
-            entry = self.entries[name]
+            record = self.records[name]
             for key, value in facts.items():
-                setattr(entry, key, value)
+                setattr(record, key, value)
             if "state" in facts:
-                entry.changed = now()
-                self.write()
+                record.changed = now()
+                self._write()
 
-    def note(self, name: str, result: dict[str, Any]) -> None:
+    def add_report(self, name: str, report: dict[str, Any]) -> None:
         """Take over what a worker reports."""
         with self._lock:
-            entry = self.entries[name]
-            entry.epoch, entry.device, entry.host = result["epoch"], result["device"], result["host"]
-            if (value := result.get(self.metric)) is not None:
-                entry.value = value
-                if not entry.history or entry.history[-1][0] < entry.epoch:
-                    entry.history.append((entry.epoch, value))
-                    self.write()
+            record = self.records[name]
+            record.epoch, record.device, record.host = report["epoch"], report["device"], report["host"]
+            if (value := report.get(self.metric)) is not None:
+                record.value = value
+                if not record.history or record.history[-1][0] < record.epoch:
+                    record.history.append((record.epoch, value))
+                    self._write()
 
-    def write(self) -> None:
+    def _write(self) -> None:
         """Write the file, whole or not at all."""
-        with self._lock:
-            content = {"metric": self.metric, "trials": [asdict(entry) for entry in self.entries.values()]}
-            write_text(self.folder / FILE, json.dumps(content, indent=2) + "\n")
+        content = {"metric": self.metric, "trials": [asdict(record) for record in self.records.values()]}
+        write_text(self.folder / _FILE, json.dumps(content, indent=2) + "\n")
 
 
-def settled(entry: Entry) -> Entry:
-    """An entry as its run's folder has it: the driver may not have been there to see how it ended."""
-    status = read_status(Path(entry.folder))
+def reconciled(record: TrialRecord) -> TrialRecord:
+    """A record as its run's folder has it: the driver may not have been there to see how it ended."""
+    status = read_status(Path(record.folder))
     if status.get("status") == "complete":
-        entry.state, entry.epoch, entry.value, entry.why = "complete", status.get("epoch", 0), status.get("best"), ""
-    elif entry.state == "complete":  # its folder was removed
-        entry.state = "waiting"
-    elif entry.state == "running":
-        entry.state, entry.epoch = "interrupted", max(entry.epoch, status.get("epoch", 0))
-    return entry
+        record.state, record.epoch, record.value = "complete", status.get("epoch", 0), status.get("best")
+        record.why = ""
+    elif record.state == "complete":  # its folder was removed
+        record.state = "waiting"
+    elif record.state == "running":
+        record.state, record.epoch = "interrupted", max(record.epoch, status.get("epoch", 0))
+    return record

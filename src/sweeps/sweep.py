@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -15,10 +16,11 @@ from src.config.compose import compose_config, plain
 from src.config.instantiate import ConfigError
 from src.config.schema import check_sweep
 from src.runs import identity
-from src.sweeps.space import Axis, Point, axis, drawn, grid, parse, points
+from src.sweeps.space import Axis, Point, grid_points, listed_points, parse_axis, parse_override, random_points
+from src.training.recipe import build
 from src.training.run import check_train
 
-PLACEMENT = (
+_PLACEMENT = (
     "trials",
     "gpus",
     "gpus_per_trial",
@@ -76,14 +78,24 @@ class Sweep:
         return self.base.callbacks.checkpoint.monitor
 
     @property
+    def quantity(self) -> str:
+        """What the metric measures, whatever of: `acc` of `val/acc`."""
+        return self.metric.removeprefix("val/")
+
+    @property
+    def test_metric(self) -> str:
+        """The same of the test set."""
+        return f"test/{self.quantity}"
+
+    @cached_property
     def mode(self) -> str:
         """ "max" or "min"."""
-        return self.base.callbacks.checkpoint.mode
+        return self.base.callbacks.checkpoint.mode or build(self.base).model.task.direction(self.metric)
 
     @property
     def folder(self) -> Path:
         """The same for the same sweep, wherever it is run and however many trials it has."""
-        decisive = {key: value for key, value in plain(self.cfg).items() if key not in PLACEMENT}
+        decisive = {key: value for key, value in plain(self.cfg).items() if key not in _PLACEMENT}
         content = [identity.digest(self.base), decisive, [repr(each) for each in self.axes], self.sets]
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
         return self.logs / "sweeps" / f"{self.base.name}-{self.name}-{key}"
@@ -117,9 +129,9 @@ class Sweep:
         if self.cfg.search == "optuna":
             return []
         chosen = (
-            grid(self.axes, self.sets)
+            grid_points(self.axes, self.sets)
             if self.cfg.search == "grid"
-            else drawn(self.axes, self.sets, self.cfg.trials, self.cfg.seed)
+            else random_points(self.axes, self.sets, self.cfg.trials, self.cfg.seed)
         )
         found = [self.trial(point) for point in chosen]
         return list({trial.folder: trial for trial in reversed(found)}.values())[::-1]
@@ -134,22 +146,22 @@ def compose_sweep(words: Sequence[str]) -> Sweep:
     own = [word for word in words if re.match(r"sweep[.=]", word)]
     cfg = compose_config(own, "sweep").sweep
     rest = [word for word in words if word not in own]
-    swept = [word for word in rest if parse(word).is_sweep_override()]
+    swept = [word for word in rest if parse_override(word).is_sweep_override()]
     experiment = [word for word in rest if word.startswith("experiment=")]
     fixed = tuple(word for word in rest if word not in (*swept, *experiment))
     if set(experiment) & set(swept):
         raise ConfigError(f"`experiment` must be one recipe, but got {experiment[0]!r}; sweep each on its own.")
     fixed = (*(experiment or ["experiment=quickstart"]), *fixed)
-    axes = {key: axis(f"{key}={value}") for key, value in plain(cfg).pop("axes").items()}
-    axes |= {(found := axis(word)).key: found for word in swept}
-    sets = tuple(points(cfg.list))
+    axes = {key: parse_axis(f"{key}={value}") for key, value in plain(cfg).pop("axes").items()}
+    axes |= {(found := parse_axis(word)).key: found for word in swept}
+    sets = tuple(listed_points(cfg.list))
     name = next((word.partition("=")[2] for word in own if word.startswith("sweep=")), "grid")
     sweep = Sweep(cfg, fixed, tuple(axes.values()), sets, compose_config(fixed), name)
-    check(sweep)
+    _check(sweep)
     return sweep
 
 
-def check(sweep: Sweep) -> None:
+def _check(sweep: Sweep) -> None:
     """Raises ConfigError if a value of the sweep's own cannot be honoured."""
     cfg, axes = sweep.cfg, sweep.axes
     check_sweep(cfg)

@@ -20,20 +20,22 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from ray import tune
 
-FOREIGN = re.compile(
+_FOREIGN = re.compile(
     r"SLURM_|SBATCH_|PMI_|PMIX_|OMPI_|TORCHELASTIC_|RAY_|TUNE_|PL_|MASTER_(ADDR|PORT)$|(GROUP_|LOCAL_|NODE_|ROLE_)?RANK$|"
     r"(LOCAL_|ROLE_)?WORLD_SIZE$|RUN_FOLDER$"
 )
 """What a trainer would take for an order to join other processes, or is nobody's business but Ray's."""
-PARENT = "DIE_WITH"
+_PARENT = "DIE_WITH"
 """The variable that tells the run whose end is its own: the number of the process that started it."""
-OUT_OF_MEMORY = re.compile(
+_OUT_OF_MEMORY = re.compile(
     r"out of memory|OutOfMemoryError|can.?t allocate memory|cannot allocate memory", re.IGNORECASE
 )
-FOLDER = "RUN_FOLDER"
+_FOLDER = "RUN_FOLDER"
 """The variable that tells the run where it is."""
-PATIENCE = 2.0
-"""Seconds after which a worker looks up, whether or not there is something new."""
+_REPORT_SECONDS = 2.0
+"""After these a worker reports, whether or not there is something new."""
+_POLL_SECONDS = 0.1
+"""Between two looks at a run."""
 
 
 class Order(NamedTuple):
@@ -56,11 +58,11 @@ class Order(NamedTuple):
     grace: float
 
 
-class RetryError(Exception):
+class _RetryError(Exception):
     """The run ended before it was done, and may do better next time."""
 
 
-class Trial(tune.Trainable):
+class Worker(tune.Trainable):
     """Starts a run, reports its epochs, and has it write a checkpoint when it is stopped.
 
     Results have `epoch`, `device`, `host` and what the last validation measured; the last also has `outcome`, complete,
@@ -76,38 +78,38 @@ class Trial(tune.Trainable):
             self.process = subprocess.Popen(
                 order.command,
                 cwd=order.cwd,
-                env=environment(order),
+                env=_environment(order),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # the terminal's Ctrl-C is for the driver alone
             )
         self.epoch = -1
-        self.file = Path(order.placements) / f"{order.name}-{uuid4().hex[:8]}.json"
-        self.placed = {
+        self.placement_file = Path(order.placements) / f"{order.name}-{uuid4().hex[:8]}.json"
+        self.placement = {
             "name": order.name,
             "device": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             "host": socket.gethostname(),
-            "node": tune_node(),
+            "node": _ray_node(),
             "pid": self.process.pid,
             "began": time.time(),
             "ended": None,
             "why": "",
         }
-        self.write_placement()
+        self._write_placement()
 
     def step(self) -> dict[str, Any]:
         """Wait for an epoch, for the end, or for a little while."""
-        until, status = time.monotonic() + PATIENCE, {}
+        until, status = time.monotonic() + _REPORT_SECONDS, {}
         while time.monotonic() < until:
             if self.process.poll() is not None:
-                return self.ended()
-            status = read(Path(self.order.folder) / "status.json")
+                return self._last_report()
+            status = _read_json(Path(self.order.folder) / "status.json")
             # The last epoch is not over before the test: a scheduler must not stop the run in between.
-            if self.epoch < status.get("epoch", 0) < self.order.epochs and self.owns(status):
+            if self.epoch < status.get("epoch", 0) < self.order.epochs and self._owns(status):
                 break
-            time.sleep(0.1)
-        return self.result(status)
+            time.sleep(_POLL_SECONDS)
+        return self._report(status)
 
     def cleanup(self) -> None:
         """Stop the run: it writes a checkpoint, and is killed only if that takes longer than it may."""
@@ -118,7 +120,7 @@ class Trial(tune.Trainable):
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
-        self.write_placement()
+        self._write_placement()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The run's folder is its checkpoint."""
@@ -126,56 +128,60 @@ class Trial(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         """The run goes on from its folder."""
 
-    def owns(self, status: Mapping[str, Any]) -> bool:
+    def _owns(self, status: Mapping[str, Any]) -> bool:
         """Whether a status is of this process, and not what an earlier one left."""
         return bool(status.get("sessions")) and status["sessions"][-1].get("pid") == self.process.pid
 
-    def result(self, status: Mapping[str, Any]) -> dict[str, Any]:
+    def _facts(self, status: Mapping[str, Any]) -> dict[str, Any]:
+        """What every report has."""
+        return {"epoch": status.get("epoch", 0), "device": self.placement["device"], "host": self.placement["host"]}
+
+    def _report(self, status: Mapping[str, Any]) -> dict[str, Any]:
         """What is known of a run that goes on."""
-        facts = {"epoch": status.get("epoch", 0), **{key: self.placed[key] for key in ("device", "host")}}
-        if not self.owns(status):
+        facts = self._facts(status)
+        if not self._owns(status):
             return facts
         # What the last epoch measured is for the end, with the best.
         self.epoch = facts["epoch"]
         return facts | (status.get("latest") or {} if self.epoch < self.order.epochs else {})
 
-    def ended(self) -> dict[str, Any]:
+    def _last_report(self) -> dict[str, Any]:
         """What a run came to.
 
         Raises:
-            RetryError: if it was killed, or failed for a reason that need not come again.
+            _RetryError: if it was killed, or failed for a reason that need not come again.
         """
-        self.write_placement()
-        status = read(Path(self.order.folder) / "status.json")
-        facts = {"epoch": status.get("epoch", 0), **{key: self.placed[key] for key in ("device", "host")}, "done": True}
+        self._write_placement()
+        status = _read_json(Path(self.order.folder) / "status.json")
+        facts = self._facts(status) | {"done": True}
         if self.process.returncode == 0 and status.get("status") == "complete":
-            best = read(Path(self.order.folder) / "metrics.json").get(self.order.metric)
+            best = _read_json(Path(self.order.folder) / "metrics.json").get(self.order.metric)
             return facts | {"outcome": "complete", "why": "", **({} if best is None else {self.order.metric: best})}
-        log = tail(Path(self.order.log), self.offset)
-        why = self.placed["why"] = reason(self.process.returncode, log)
-        self.write_placement()
-        if OUT_OF_MEMORY.search(log):
+        log = _tail(Path(self.order.log), self.offset)
+        why = self.placement["why"] = _failure_reason(self.process.returncode, log)
+        self._write_placement()
+        if _OUT_OF_MEMORY.search(log):
             return facts | {"outcome": "out of memory", "why": why}
         if re.match("error: ", why):  # of the configuration: it would come again
             return facts | {"outcome": "failed", "why": why}
-        raise RetryError(why)
+        raise _RetryError(why)
 
-    def write_placement(self) -> None:
+    def _write_placement(self) -> None:
         """Where the run is and since when; and until when, once it has ended."""
-        if self.process.poll() is not None and self.placed["ended"] is None:
-            self.placed["ended"] = time.time()
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        part = self.file.with_suffix(".part")
-        part.write_text(json.dumps(self.placed))
-        os.replace(part, self.file)
+        if self.process.poll() is not None and self.placement["ended"] is None:
+            self.placement["ended"] = time.time()
+        self.placement_file.parent.mkdir(parents=True, exist_ok=True)
+        part = self.placement_file.with_suffix(".part")
+        part.write_text(json.dumps(self.placement))
+        os.replace(part, self.placement_file)
 
 
-def environment(order: Order) -> dict[str, str]:
+def _environment(order: Order) -> dict[str, str]:
     """This worker's, without what belongs to another launcher, and with this run's share of the cores."""
-    own = {key: value for key, value in os.environ.items() if not FOREIGN.match(key)}
+    own = {key: value for key, value in os.environ.items() if not _FOREIGN.match(key)}
     threads = {name: str(order.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    place = {FOLDER: order.folder, "MASTER_PORT": str(order.port), PARENT: str(os.getpid())}
-    return own | threads | place | {"PYTHONUNBUFFERED": "1"}
+    run = {_FOLDER: order.folder, "MASTER_PORT": str(order.port), _PARENT: str(os.getpid())}
+    return own | threads | run | {"PYTHONUNBUFFERED": "1"}
 
 
 def wait_for_lock(folder: Path, seconds: float) -> None:
@@ -189,8 +195,11 @@ def wait_for_lock(folder: Path, seconds: float) -> None:
         lock.release()
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The content of a file; nothing if it is not there."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """The content of a file; nothing if it is not there.
+
+    A copy of `src.runs.status.read_json`: to import that would take PyTorch into a worker's memory.
+    """
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -198,14 +207,14 @@ def read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def tail(path: Path, offset: int, most: int = 65_536) -> str:
+def _tail(path: Path, offset: int, most: int = 65_536) -> str:
     """The end of what was written to a file since it had so many bytes."""
     with path.open("rb") as file:
         file.seek(max(offset, path.stat().st_size - most))
         return file.read().decode(errors="replace")
 
 
-def reason(code: int, log: str) -> str:
+def _failure_reason(code: int, log: str) -> str:
     """Why a process ended: its last line, or the signal that killed it."""
     if code < 0:
         name = signal.Signals(-code).name
@@ -217,13 +226,13 @@ def reason(code: int, log: str) -> str:
     return (errors or lines or [f"exit code {code}"])[-1][:500]
 
 
-def tune_node() -> str:
+def _ray_node() -> str:
     """Ray's name of this machine."""
     import ray
 
     return ray.get_runtime_context().get_node_id()
 
 
-def missing(paths: list[str]) -> list[str]:
+def missing_paths(paths: list[str]) -> list[str]:
     """Which of some paths are not there, on the machine that this is called on."""
     return [path for path in paths if not os.path.exists(path)]
