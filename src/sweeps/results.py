@@ -15,7 +15,7 @@ from src.config.instantiate import ConfigError
 from src.data.io.files import replacing
 from src.runs.checkpoints import write_text
 from src.runs.compare import Group, compare
-from src.runs.folder import read_json
+from src.runs.folder import RunFolder, read_json
 from src.runs.record import read
 from src.runs.status import read_status
 from src.runs.tables import console, csv_text, markdown_table, rich_table
