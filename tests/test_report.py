@@ -189,8 +189,8 @@ def test_the_same_run_gives_the_same_bytes(equivariant: Path, written: Path, tmp
 
 def test_texts_are_shown_and_not_obeyed(equivariant: Path, tmp_path: Path) -> None:
     hostile = copy(equivariant, tmp_path / "run", "checkpoints", id=HOSTILE, experiment=f"${HOSTILE}")
-    config = hostile / "config.yaml"
-    config.write_text(config.read_text() + f"note: {json.dumps(HOSTILE)}\n")
+    for path in (hostile / "config.yaml", hostile / "recipe.yaml"):
+        path.write_text(path.read_text() + f"note: {json.dumps(HOSTILE)}\n")
     content = report([hostile]).read_text()
     page = Page(content)
     assert "script" not in page.tags
