@@ -24,7 +24,6 @@ from src.runs.commit import commit
 from src.runs.folder import RunFolder
 from src.runs.upgrade import load_config
 
-
 _TASKS = {"class": "classification", "labels": "multilabel", "values": "regression"}
 """Files of configs/task, by the kind of target that they are for."""
 

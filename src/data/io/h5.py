@@ -15,7 +15,6 @@ from torch import Tensor
 from src.data.lazy import Lazy
 from src.data.sources import Pool
 
-
 Column = Callable[[np.ndarray, int], Tensor]
 """Labels as they are in a file, and the number of images -> what is learned of each, (n,) or (n, k)."""
 
