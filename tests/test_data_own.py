@@ -570,8 +570,18 @@ UNUSABLE: dict[str, tuple[dict[str, Any], dict[str, np.ndarray | None], tuple[st
     "nothing": ({}, {"images": None, "labels": None}, ("it must have the keys images and labels", "has none")),
     "other keys": ({"images": "x"}, {}, ("it must have the keys x and labels", "images, labels")),
     "fewer labels": ({}, {"labels": made().labels[:59]}, ("must be 60 integers", "int64 of the shape (59,)")),
-    "one-hot": ({}, {"labels": np.eye(3)[made().labels]}, ("must be 60 integers", "float64 of the shape (60, 3)")),
-    "float labels": ({}, {"labels": made().labels / 2}, ("must be 60 integers", "float64")),
+    "fewer values": ({}, {"labels": made().labels[:59] / 2}, ("must be 60 integers", "float64 of the shape (59,)")),
+    "counts": (
+        {},
+        {"labels": 2 * np.eye(3, dtype=int)[made().labels]},
+        ("must be 60 integers", "int64 of the shape (60, 3)", "or 0 and 1 for each of several labels, (60, k)"),
+    ),
+    "cube": ({}, {"labels": np.zeros((60, 2, 2))}, ("must be 60 integers", "float64 of the shape (60, 2, 2)")),
+    "other kind of test": (
+        {},
+        TEST | {"test_images": made().images, "test_labels": made().labels / 2},
+        ("labels must be of one kind in all its parts", "float32 of ('n', 1) and torch.int64 of ('n',)"),
+    ),
     "negative": ({}, {"labels": made().labels - 1}, ("labels must be from 0", "from -1 to 1")),
     "too high": ({"names": CLASSES}, {"labels": made().labels + 1}, ("labels must be from 0 to 2", "from 1 to 3")),
     "no image": (

@@ -117,9 +117,9 @@ def draw_found(targets: Tensor, predictions: Tensor, names: Sequence[str]) -> Fi
     names = [shortened(name, 18) for name in names[:PANELS]]
     drawn = figure(6.0, 1.2 + 0.45 * len(names))
     axes = drawn.subplots()
-    rows = torch.arange(len(names), dtype=torch.float32)
+    rows = torch.arange(len(names), dtype=torch.float32).numpy()
     for n, (title, total) in enumerate({"recall": there, "precision": found}.items()):
-        shares = (both / total.clamp(min=1))[: len(names)]
+        shares = (both / total.clamp(min=1))[: len(names)].numpy()  # matplotlib takes tensors only with a warning
         axes.barh(rows + 0.2 - 0.4 * n, shares, height=0.38, color=COLOURS[n], label=title)
     axes.set_yticks(rows, [f"{name} ({int(count)})" for name, count in zip(names, there, strict=False)])
     axes.invert_yaxis()

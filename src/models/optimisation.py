@@ -36,7 +36,8 @@ class ParameterGroups:
         rates, decays = {"kernels": self.kernel_lr}, {"kernels": self.kernel_decay, "no_decay": 0.0}
         for group in optimiser.param_groups:
             group["lr"] *= rates.get(group["name"], 1.0)
-            group["weight_decay"] *= decays.get(group["name"], 1.0)
+            if "weight_decay" in group:  # not every optimiser has one
+                group["weight_decay"] *= decays.get(group["name"], 1.0)
         return optimiser
 
     def split(self, net: nn.Module) -> dict[str, list[nn.Parameter]]:

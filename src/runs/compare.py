@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.config.instantiate import ConfigError
+from src.config.instantiate import ConfigError, check, locate
 from src.runs.identity import identifying
 from src.runs.record import Run, timestamp
 
@@ -62,7 +62,7 @@ class Group:
         return tuple(sorted({run.data for run in self.runs if run.data}))
 
 
-def compare(all_runs: Sequence[Run], metric: str) -> list[Group]:
+def compare(all_runs: Sequence[Run], metric: str, mode: str | None = None) -> list[Group]:
     """Group complete runs that differ in the seed alone.
 
     Two runs are of one group if their recipes are equal but for the seed and where they are placed: what is a copy of
@@ -71,9 +71,10 @@ def compare(all_runs: Sequence[Run], metric: str) -> list[Group]:
     Args:
         all_runs: of one experiment or several; those that `excluded` names are passed over.
         metric: a key of metrics.json, such as `primary_metric` of the runs.
+        mode: "max" or "min", which means are better; None is what the task of the runs says, or else "max".
 
     Returns:
-        The groups, by experiment and then by mean, highest first.
+        The groups, by experiment and then by mean, the best first.
 
     Raises:
         ConfigError: if no run has the metric, with those that there are.
@@ -95,7 +96,8 @@ def compare(all_runs: Sequence[Run], metric: str) -> list[Group]:
             alike[_frozen(_settings(run))].append(run)
         labels = _labels([_settings(members[0]) for members in alike.values()])
         groups += [_group(members, metric, label) for members, label in zip(alike.values(), labels, strict=True)]
-    return sorted(groups, key=lambda group: (group.experiment, math.isnan(group.mean), -group.mean))
+    sign = 1 if (mode or _direction(comparable, metric)) == "min" else -1
+    return sorted(groups, key=lambda group: (group.experiment, math.isnan(group.mean), sign * group.mean))
 
 
 def primary_metric(all_runs: Iterable[Run]) -> str:
@@ -116,6 +118,21 @@ def differences(all_runs: Sequence[Run]) -> list[str]:
         all_runs: of any experiments and in any state; of those without a configuration nothing is known.
     """
     return _labels([{**_settings(run), "seed": run.seed} for run in all_runs])
+
+
+def _direction(runs: Iterable[Run], metric: str) -> str:
+    """Which values of a metric are better, as the tasks of the runs say; "max" where they do not."""
+    short = metric.rpartition("/")[2]
+    if short == "loss":
+        return "min"
+    for run in runs:
+        known = ((run.config or {}).get("task") or {}).get("known") or {}
+        try:
+            check(target := known[short]["_target_"])
+            return "min" if locate(target).higher_is_better is False else "max"
+        except (KeyError, TypeError, AttributeError, ImportError, ConfigError):  # a metric of another time or task
+            continue
+    return "max"
 
 
 def _group(members: Sequence[Run], metric: str, label: str) -> Group:

@@ -94,11 +94,11 @@ def _ranking(sweep: Sweep, outcomes: Sequence[_Outcome]) -> _Ranking:
     """Complete runs that differ in the seed alone, the best by validation first."""
     runs = [read(Path(each.record.folder)) for each in outcomes if each.record.state == "complete"]
     try:
-        groups = compare(runs, sweep.metric)
+        groups = compare(runs, sweep.metric, sweep.mode)
     except ConfigError:  # there is nothing to compare yet
         groups = []
     rows = []
-    for rank, group in enumerate(groups if sweep.mode == "max" else reversed(groups), 1):
+    for rank, group in enumerate(groups, 1):
         size = f"{group.runs[0].metrics['parameters']:,.0f}" if "parameters" in group.runs[0].metrics else ""
         scores = [*_mean_and_deviation(group, sweep.metric), *_mean_and_deviation(group, sweep.test_metric)]
         seeds = ", ".join(map(str, group.seeds))

@@ -16,13 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.compose import change, compose_config, root_cause
-from src.config.instantiate import ConfigError, instantiate
+from src.config.instantiate import ConfigError, instantiate, locate
 from src.config.keys import check_keys
 from src.data.io.fetch import DownloadError
 from src.runs.checkpoints import load_weights, read_weights
 from src.runs.commit import commit
 from src.runs.folder import RunFolder
 from src.runs.upgrade import load_config
+
+_TASKS = {"class": "classification", "labels": "multilabel", "values": "regression"}
+"""Files of configs/task, by the kind of target that they are for."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def build(cfg: DictConfig) -> Recipe:
     try:
         check_keys(cfg)
         datamodule = instantiate(cfg.dataset)
+        _check_task(cfg, datamodule)
         cfg = with_values(cfg, {f"dataset.{key}": getattr(datamodule, key) for key in _open_facts(cfg)})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
@@ -102,6 +106,19 @@ def build(cfg: DictConfig) -> Recipe:
         return Recipe(cfg, model, datamodule)
     except (InstantiationException, OmegaConfBaseException) as error:
         raise ConfigError(root_cause(error)) from error
+
+
+def _check_task(cfg: DictConfig, datamodule: LightningDataModule) -> None:
+    """Raises ConfigError if a task learns another kind of target than this project's data say they have."""
+    found, task = getattr(datamodule, "targets", None), cfg.get("task")
+    if found is None or not task:
+        return
+    learned = locate(task._target_).targets
+    if learned != found:
+        raise ConfigError(
+            f"`task` must be one for {found}, as dataset {datamodule.source.name} has them, but got "
+            f"{task._target_.rpartition('.')[2]}, which is for {learned}; choose task={_TASKS[found]}."
+        )
 
 
 def _open_facts(cfg: DictConfig) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from src.data.lazy import Lazy
 from src.data.sources import Pool
+
+Column = Callable[[np.ndarray, int], Tensor]
+"""Labels as they are in a file, and the number of images -> what is learned of each, (n,) or (n, k)."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +46,28 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise ValueError(f"{path} cannot be used: {error}; convert it, or replace it by the original.") from error
 
 
-def read_h5(path: Path, images: str, labels: str) -> Pool:
+def read_h5(path: Path, images: str, labels: str, column: Column | None = None) -> Pool:
     """Read a file whole.
 
     Args:
         path: the file.
         images: key of uint8, (n, y, x), (n, y, x, c) or (n, c, y, x).
-        labels: key of integers, n of them.
+        labels: key of integers, n of them, or of what `column` takes.
+        column: makes a tensor of the labels; None is `label_column`.
 
     Raises:
         ValueError: if the file is damaged, or does not hold that.
     """
-    _, numbers = inspect_h5(path, images, labels)
+    _, numbers = inspect_h5(path, images, labels, column=column)
     with _opened(path) as file:
         return Pool(channels_first(torch.from_numpy(file[images][:])), numbers)
 
 
-def open_h5(path: Path, images: str, labels: str, labels_path: Path | None = None) -> Pool:
+def open_h5(
+    path: Path, images: str, labels: str, labels_path: Path | None = None, column: Column | None = None
+) -> Pool:
     """As `read_h5`, with images that are read when they are asked for, and labels from a file of their own if given."""
-    shape, numbers = inspect_h5(path, images, labels, labels_path)
+    shape, numbers = inspect_h5(path, images, labels, labels_path, column)
     return Pool(Lazy(_Rows(path, images), torch.arange(len(numbers)), shape), numbers)
 
 
@@ -100,6 +106,33 @@ def label_column(labels: np.ndarray, n: int) -> Tensor:
     return torch.from_numpy(labels.astype(np.int64)).flatten()
 
 
+def target_column(labels: np.ndarray, n: int) -> Tensor:
+    """Labels of any kind, told apart by type and shape.
+
+    Args:
+        labels: integers (n,) or (n, 1), classes; 0 and 1 as integers or booleans (n, k), which of k labels an image
+            has; floating-point numbers (n,) or (n, k), values.
+        n: how many images there are.
+
+    Returns:
+        (n,) of int64; (n, k) of int64; or (n, k) of float32.
+
+    Raises:
+        ValueError: if they are none of these.
+    """
+    if labels.ndim in (1, 2) and len(labels) == n and labels.size:
+        if np.issubdtype(labels.dtype, np.floating):
+            return torch.from_numpy(labels.astype(np.float32).reshape(n, -1))
+        if labels.size > n and labels.dtype.kind in "iub" and np.isin(labels, (0, 1)).all():
+            return torch.from_numpy(labels.astype(np.int64))
+    try:
+        return label_column(labels, n)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; or 0 and 1 for each of several labels, ({n}, k), or floating-point values, ({n},) or ({n}, k)"
+        ) from error
+
+
 def h5_keys(path: Path) -> list[str]:
     """The keys of a file."""
     with _opened(path) as file:
@@ -107,7 +140,7 @@ def h5_keys(path: Path) -> list[str]:
 
 
 def inspect_h5(
-    path: Path, images: str, labels: str, labels_path: Path | None = None
+    path: Path, images: str, labels: str, labels_path: Path | None = None, column: Column | None = None
 ) -> tuple[tuple[int, int, int, int], Tensor]:
     """The shape (n, c, y, x) of the images, and the labels.
 
@@ -118,7 +151,7 @@ def inspect_h5(
         pixels = _find(file, images)
         shape = image_shape(pixels.shape, pixels.dtype)
     with _opened(labels_path or path) as file:
-        return shape, label_column(_find(file, labels)[:], shape[0])
+        return shape, (column or label_column)(_find(file, labels)[:], shape[0])
 
 
 def _find(file: h5py.File, key: str) -> h5py.Dataset:

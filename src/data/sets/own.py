@@ -7,14 +7,14 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from src.data.io.archive import DAMAGE
-from src.data.io.h5 import channels_first, h5_keys, image_shape, inspect_h5, label_column, open_h5, read_h5
+from src.data.io.h5 import channels_first, h5_keys, image_shape, inspect_h5, open_h5, read_h5, target_column
 from src.data.sources import Pool, Pools, Source
 from src.data.warp import Border
 
@@ -27,12 +27,14 @@ COUNTS = {(): (0.8, 0.1, 0.1), ("test",): (0.9, 0.1), ("val",): (0.9, 0.1), ("va
 class _Arrays(Source):
     """Images and labels in one file, under the keys images and labels, or train_images, train_labels, val_..., test_...
 
-    Images are uint8, (n, y, x), (n, y, x, c) or (n, c, y, x) with one or three channels; labels are integers from 0.
+    Images are uint8, (n, y, x), (n, y, x, c) or (n, c, y, x) with one or three channels. Labels say by their type and
+    shape what is learned: integers from 0, (n,), are classes; 0 and 1, (n, k), which of k labels an image has;
+    floating-point numbers, (n,) or (n, k), values.
 
     Args:
         path: the file.
         images, labels: keys, or what follows train_, val_ and test_ in them.
-        names: of the classes, by label; None is their numbers, up to the highest label.
+        names: of the classes, by label, or of the labels or values; None is numbers.
         drawing: as for `Source`; 80 / 10 / 10 % unless `counts` or keys say otherwise.
 
     Raises:
@@ -58,7 +60,9 @@ class _Arrays(Source):
         found = {part: self.inspect(*keys) for part, keys in self.keys.items()}
         with _named(self.path):
             self.channels, *native = _one_shape([shape for shape, _ in found.values()])
-            self.labels = _class_names([labels for _, labels in found.values()], names)
+            columns = [labels for _, labels in found.values()]
+            self.targets = _one_kind(columns)
+            self.labels = _class_names(columns, names) if self.targets == "class" else _column_names(columns, names)
         self.native = (native[0], native[1])
         self.recommended = COUNTS[tuple(self.keys)[1:]]
         super().__init__(**drawing)
@@ -96,12 +100,12 @@ class Npz(_Arrays):
     def inspect(self, images: str, labels: str) -> tuple[Sequence[int], Tensor]:
         with _named(self.path):
             shape, dtype = self._header(images)
-            return image_shape(shape, dtype), label_column(self._load(labels), shape[0])
+            return image_shape(shape, dtype), target_column(self._load(labels), shape[0])
 
     def read(self, images: str, labels: str) -> Pool:
         with _named(self.path):
             pixels = channels_first(torch.from_numpy(self._load(images)))
-            return Pool(pixels, label_column(self._load(labels), len(pixels)))
+            return Pool(pixels, target_column(self._load(labels), len(pixels)))
 
     def _header(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
         """Shape and type of an array, without reading it."""
@@ -136,10 +140,10 @@ class H5(_Arrays):
         return h5_keys(self.path)
 
     def inspect(self, images: str, labels: str) -> tuple[Sequence[int], Tensor]:
-        return inspect_h5(self.path, images, labels)
+        return inspect_h5(self.path, images, labels, column=target_column)
 
     def read(self, images: str, labels: str) -> Pool:
-        return (read_h5 if self.in_memory else open_h5)(self.path, images, labels)
+        return (read_h5 if self.in_memory else open_h5)(self.path, images, labels, column=target_column)
 
 
 @contextmanager
@@ -187,6 +191,25 @@ def _one_shape(shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
             f"{' and '.join(map(str, different)) if len(different) > 1 else 'none in one'}"
         )
     return different[0]
+
+
+def _one_kind(columns: Sequence[Tensor]) -> Literal["class", "labels", "values"]:
+    """What the columns of all parts are; see `Source.targets`."""
+    found = sorted({f"{column.dtype} of {('n', *column.shape[1:])}" for column in columns})
+    if len(found) > 1:
+        raise ValueError(f"labels must be of one kind in all its parts, but are {' and '.join(found)}")
+    if columns[0].is_floating_point():
+        return "values"
+    return "class" if columns[0].dim() == 1 else "labels"
+
+
+def _column_names(columns: Sequence[Tensor], names: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of labels or values: those given, or numbers."""
+    k = columns[0].shape[1]
+    if names is not None and len(names) != k:
+        raise ValueError(f"names must be {k}, one for each of the labels or values, but are {len(names)}")
+    word = "value" if columns[0].is_floating_point() else "label"
+    return tuple(map(str, names or (f"{word} {n}" for n in range(k))))
 
 
 def _class_names(labels: Sequence[Tensor], names: Sequence[str] | None) -> tuple[str, ...]:
