@@ -29,12 +29,20 @@ _INSTALL = "make setup"
 _CGROUP = Path("/sys/fs/cgroup")
 
 
+_State = Literal["ok", "warning", "problem"]
+
+
 class _Finding(NamedTuple):
     """What a check has found, and what to do unless all is well."""
 
-    state: Literal["ok", "warning", "problem"]
+    state: _State
     found: str
     advice: str = ""
+
+
+def _judge(otherwise: _State, found: str, advice: str) -> _Finding:
+    """All is well where there is nothing to advise."""
+    return _Finding(otherwise if advice else "ok", found, advice)
 
 
 def examine(checks: Mapping[str, Callable[[], _Finding]]) -> Iterator[tuple[str, _Finding]]:
@@ -71,10 +79,9 @@ def all_checks(overrides: Sequence[str] = ()) -> dict[str, Callable[[], _Finding
 
 
 def _python() -> _Finding:
-    found, needed = f"{platform.python_version()} at {sys.executable}", ".".join(map(str, _PYTHON))
-    if sys.version_info[:2] < _PYTHON:
-        return _Finding("problem", found, f"use {needed} or newer: make setup PYTHON=python{needed}")
-    return _Finding("ok", found)
+    needed = ".".join(map(str, _PYTHON))
+    advice = f"use {needed} or newer: make setup PYTHON=python{needed}" if sys.version_info[:2] < _PYTHON else ""
+    return _judge("problem", f"{platform.python_version()} at {sys.executable}", advice)
 
 
 def _packages(requirements: Path) -> _Finding:
@@ -87,7 +94,7 @@ def _packages(requirements: Path) -> _Finding:
         if not found or not requirement.specifier.contains(found, prereleases=True)
     ]
     found = "; ".join(wrong) or f"{len(wanted)} within the bounds of {requirements.name}"
-    return _Finding("problem", found, _INSTALL) if wrong else _Finding("ok", found)
+    return _judge("problem", found, _INSTALL if wrong else "")
 
 
 def _required(text: str) -> list[Requirement]:
@@ -129,8 +136,8 @@ def _torch() -> _Finding:
         return _Finding("problem", f"{found}, but the driver has {seen}", advice)
     if not seen or not (obstacle := _no_cuda()):
         return _Finding("ok", found)
-    found, hidden = f"{found}, but cannot use {seen}: {obstacle}", os.environ.get("CUDA_VISIBLE_DEVICES")
-    if hidden is not None:
+    found = f"{found}, but cannot use {seen}: {obstacle}"
+    if (hidden := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return _Finding("warning", found, f"unset CUDA_VISIBLE_DEVICES, which is {hidden!r}, unless that is meant")
     return _Finding("problem", found, "update the driver, or install a build of torch for its CUDA")
 
@@ -151,10 +158,10 @@ def _no_cuda() -> str:
 def _gpus_of_driver() -> list[str]:
     """The GPUs that nvidia-smi lists; none where there is no nvidia-smi, or it has no GPU."""
     try:
-        lines = _output("nvidia-smi", "-L")
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line.partition(" (UUID")[0] for line in lines if line.startswith("GPU ")]
+    return [line.partition(" (UUID")[0] for line in done.stdout.splitlines() if line.startswith("GPU ")]
 
 
 def _gpus() -> _Finding:
@@ -172,7 +179,7 @@ def _gpus() -> _Finding:
         except Exception as error:
             found[-1] += f": {_first_line(error)}"
             advice = "free its memory, update the driver, or install a build of torch for this GPU"
-    return _Finding("problem" if advice else "ok", "; ".join(found), advice)
+    return _judge("problem", "; ".join(found), advice)
 
 
 def _cores() -> _Finding:
@@ -183,13 +190,12 @@ def _cores() -> _Finding:
     if quota := _granted("cpu.max"):
         usable = min(usable, quota[0] / quota[1])
     threads = torch.get_num_threads()
-    found = f"{usable:g} of {os.cpu_count()} cores usable, {threads} threads"
+    advice = ""
     if threads > max(1, usable):
         advice = f"export OMP_NUM_THREADS={max(1, int(usable))}: threads that share a core wait for each other"
-        return _Finding("warning", found, advice)
-    if threads == 1 and usable >= 2:
-        return _Finding("warning", found, "unset OMP_NUM_THREADS, or set it to the number of cores")
-    return _Finding("ok", found)
+    elif threads == 1 and usable >= 2:
+        advice = "unset OMP_NUM_THREADS, or set it to the number of cores"
+    return _judge("warning", f"{usable:g} of {os.cpu_count()} cores usable, {threads} threads", advice)
 
 
 def _memory() -> _Finding:
@@ -200,7 +206,7 @@ def _memory() -> _Finding:
     if limit := _granted("memory.max"):
         free, total = min(free, limit[0] - sum(_granted("memory.current"))), min(total, limit[0])
     advice = "" if free >= _LITTLE_MEMORY else "close other programs; data sets are held in memory"
-    return _Finding("warning" if advice else "ok", f"{decimal(free)} free of {decimal(total)}", advice)
+    return _judge("warning", f"{decimal(free)} free of {decimal(total)}", advice)
 
 
 def _granted(name: str) -> list[int]:
@@ -216,10 +222,10 @@ def _open_files() -> _Finding:
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit == resource.RLIM_INFINITY or limit >= _FEW_FILES:
-        return _Finding("ok", "no limit" if limit == resource.RLIM_INFINITY else f"at most {limit:,}")
+    if limit == resource.RLIM_INFINITY:
+        return _Finding("ok", "no limit")
     advice = f"ulimit -n {_FEW_FILES}, or have the limit raised: processes that read have many files open"
-    return _Finding("warning", f"at most {limit:,}", advice)
+    return _judge("warning", f"at most {limit:,}", advice if limit < _FEW_FILES else "")
 
 
 def _configuration(overrides: Sequence[str]) -> tuple[_Finding, dict[str, Path]]:
@@ -252,7 +258,7 @@ def _folder(name: str, folder: Path) -> _Finding:
         return _Finding("problem", f"{folder} cannot be written to: {reason}", advice)
     full = name != "data" and free < _LITTLE_DISK
     advice = f"make room, or name another folder with paths.{name}=..." if full else ""
-    return _Finding("warning" if full else "ok", f"{folder} {made}; {decimal(free)} free at {there}", advice)
+    return _judge("warning", f"{folder} {made}; {decimal(free)} free at {there}", advice)
 
 
 def _trains() -> _Finding:
@@ -274,21 +280,16 @@ def _trains() -> _Finding:
 
 def _git(root: Path) -> _Finding:
     """The commit that runs will name, and whether files differ from it."""
-    try:
-        (commit,) = _output("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
-        changed = _output("git", "-C", str(root), "status", "--porcelain")
-    except (OSError, subprocess.SubprocessError):
+    from src.runs.commit import git
+
+    head, changed = git("rev-parse", "--short=12", "HEAD", root=root), git("status", "--porcelain", root=root)
+    if head is None or changed is None:
         advice = "git init, and commit: then every run says which code it ran"
         return _Finding("warning", "no commit that runs could name", advice)
     if not changed:
-        return _Finding("ok", f"{commit}, clean")
-    found = f"{commit}, and {len(changed)} changed file{'s' * (len(changed) != 1)}"
+        return _Finding("ok", f"{head[0]}, clean")
+    found = f"{head[0]}, and {len(changed)} changed file{'s' * (len(changed) != 1)}"
     return _Finding("warning", found, "commit before runs that are to be repeated")
-
-
-def _output(*command: str) -> list[str]:
-    """The lines that a program prints."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
 
 
 def _first_line(error: Exception) -> str:
