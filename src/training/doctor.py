@@ -24,8 +24,9 @@ from rich.filesize import decimal
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PYTHON = (3, 11)
-_LITTLE_DISK, _LITTLE_MEMORY, _FEW_FILES = 5 * 10**9, 2 * 10**9, 1024
+_LITTLE_DISK, _LITTLE_MEMORY = 5 * 10**9, 2 * 10**9
 _INSTALL = "make setup"
+_AFTER_MALICE = f"remove the environment, change every password and key that this machine holds, then {_INSTALL}"
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -65,12 +66,10 @@ def all_checks(overrides: Sequence[str] = ()) -> dict[str, Callable[[], _Finding
     return {
         "python": _python,
         "packages": partial(_packages, _ROOT / "requirements.txt"),
-        "bad versions": _bad_versions,
         "torch": _torch,
         "GPUs": _gpus,
         "cores": _cores,
         "memory": _memory,
-        "open files": _open_files,
         "configuration": lambda: configured,
         **{f"paths.{name}": partial(_folder, name, folder) for name, folder in paths.items()},
         "training step": _trains,
@@ -94,7 +93,8 @@ def _packages(requirements: Path) -> _Finding:
         if not found or not requirement.specifier.contains(found, prereleases=True)
     ]
     found = "; ".join(wrong) or f"{len(wanted)} within the bounds of {requirements.name}"
-    return _judge("problem", found, _INSTALL if wrong else "")
+    malicious = _version("lightning") in ("2.6.2", "2.6.3")
+    return _judge("problem", found, "" if not wrong else _AFTER_MALICE if malicious else _INSTALL)
 
 
 def _required(text: str) -> list[Requirement]:
@@ -109,17 +109,6 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _bad_versions() -> _Finding:
-    """Versions that must not be there, whatever requirements.txt says."""
-    lightning, omegaconf, hydra = map(_version, ("lightning", "omegaconf", "hydra-core"))
-    if lightning in ("2.6.2", "2.6.3"):
-        advice = f"remove the environment, change every password and key that this machine holds, then {_INSTALL}"
-        return _Finding("problem", f"lightning {lightning}, a release with malicious code", advice)
-    if omegaconf.startswith("2.4") and hydra.startswith("1.3"):
-        return _Finding("problem", f"omegaconf {omegaconf}, which hydra {hydra} does not work with", _INSTALL)
-    return _Finding("ok", "none")
 
 
 def _torch() -> _Finding:
@@ -215,17 +204,6 @@ def _granted(name: str) -> list[int]:
         return [int(word) for word in (_CGROUP / name).read_text().split()]
     except (OSError, ValueError):
         return []
-
-
-def _open_files() -> _Finding:
-    """How many files a process may have open."""
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit == resource.RLIM_INFINITY:
-        return _Finding("ok", "no limit")
-    advice = f"ulimit -n {_FEW_FILES}, or have the limit raised: processes that read have many files open"
-    return _judge("warning", f"at most {limit:,}", advice if limit < _FEW_FILES else "")
 
 
 def _configuration(overrides: Sequence[str]) -> tuple[_Finding, dict[str, Path]]:
