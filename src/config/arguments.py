@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch.callbacks import RichModelSummary
 from lightning.pytorch.loggers import TensorBoardLogger
+from torchmetrics import Metric
 
 from src.config.instantiate import locate
 
 _KEPT: dict[type, frozenset[str]] = {
     TensorBoardLogger: frozenset({"comment", "purge_step", "max_queue", "flush_secs", "filename_suffix"}),
     RichModelSummary: frozenset({"header_style"}),
+    Metric: frozenset({"compute_on_cpu", "compute_with_cache", "dist_sync_fn", "dist_sync_on_step"})
+    | {"distributed_available_fn", "process_group", "sync_on_compute"},
 }
 """Classes that keep their options for a later call, and what that call reads."""
 
