@@ -1,9 +1,7 @@
 """Measure every implementation on every group beside a textbook path, in one run, and write docs/benchmarks.md.
 
-The textbook path has the same parameters and gives the same numbers (checked before anything is timed). It does what
-straightforward code does: every kernel is assembled anew in every forward pass, tensors lie channels-first, and a
-separable convolution is a 1x1 convolution followed by a depthwise one. The two take turns, step by step, so that a
-machine that drifts drifts for both; the figures are medians, and ratios are textbook / ours.
+What is measured, and how, is said by `_HEADER`, which the page opens with. That both paths give the same numbers is
+checked before anything is timed.
 """
 
 from __future__ import annotations
@@ -15,11 +13,12 @@ import gc
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -34,19 +33,24 @@ from src.models.masks import Disc, Mask, SmoothDisc
 from src.models.nets import CKGResNet
 from src.runs.checkpoints import write_text
 from src.runs.process import keep_freed_memory
+from src.runs.tables import markdown_table
 
-ROOT = Path(__file__).resolve().parents[1]
-FORMS = ("nonseparable", "separable", "gseparable", "dseparable", "dgseparable")
-PART_FORMS = ("separable+2d", "gseparable+2d")
-GROUPS: dict[str, tuple[Group, tuple[int, ...], tuple[str, ...], Mask]] = {
-    "se2": (SO2(), (8,), FORMS, partial(Mask, space=Disc())),
-    "r2xrplus": (Dilation(1.74), (3,), FORMS, partial(Mask, space=SmoothDisc())),
-    "sim2": (Product(SO2(), Dilation(1.74)), (8, 3), FORMS + PART_FORMS, partial(Mask, space=SmoothDisc())),
+_Case = tuple[str, list[str]]
+"""A section, and a row of its table."""
+_Key, _Row = TypeVar("_Key"), TypeVar("_Row")
+_ROOT = Path(__file__).resolve().parents[1]
+_FORMS = ("nonseparable", "separable", "gseparable", "dseparable", "dgseparable")
+_PART_FORMS = ("separable+2d", "gseparable+2d")
+_GROUPS: dict[str, tuple[Group, tuple[int, ...], tuple[str, ...], Mask]] = {
+    "se2": (SO2(), (8,), _FORMS, partial(Mask, space=Disc())),
+    "r2xrplus": (Dilation(1.74), (3,), _FORMS, partial(Mask, space=SmoothDisc())),
+    "sim2": (Product(SO2(), Dilation(1.74)), (8, 3), _FORMS + _PART_FORMS, partial(Mask, space=SmoothDisc())),
 }
-BATCH, SIZE, KERNEL, WIDTHS = 16, 28, 7, (32, 32, 64)
+_HEAD = ("training step", "ratio", "evaluation step", "ratio", "peak memory", "ratio")
+_BATCH, _SIZE, _KERNEL, _WIDTHS = 16, 28, 7, (32, 32, 64)
 
 
-class TextbookConv(GConv):
+class _TextbookConv(GConv):
     """The same layer as straightforward code computes it."""
 
     def forward(self, field: Field, elements: Tensor | None = None) -> Field:
@@ -89,7 +93,7 @@ class TextbookConv(GConv):
         return planes.unflatten(1, (self.out_channels, len(step.a)))
 
 
-class TextbookPool(SpatialPool):
+class _TextbookPool(SpatialPool):
     """The same pool, channels-first."""
 
     def forward(self, field: Field) -> Field:
@@ -97,14 +101,14 @@ class TextbookPool(SpatialPool):
         return Field(planes.unflatten(1, field.values.shape[1:3]), field.elements)
 
 
-def textbook(net: nn.Module) -> nn.Module:
+def _textbook(net: nn.Module) -> nn.Module:
     """A copy of a net on the textbook path, with the same parameters."""
     net = copy.deepcopy(net)
     for module in list(net.modules()):
         if isinstance(module, GConv):
-            module.__class__ = TextbookConv
+            module.__class__ = _TextbookConv
         if isinstance(module, SpatialPool):
-            module.__class__ = TextbookPool
+            module.__class__ = _TextbookPool
         for name, child in module.named_children():
             if isinstance(child, BatchNorm):
                 norm = nn.BatchNorm3d(child.norm.num_features)
@@ -113,30 +117,18 @@ def textbook(net: nn.Module) -> nn.Module:
     return net
 
 
-class Row(NamedTuple):
-    """Milliseconds and MiB of one case; ratios are textbook / ours."""
-
-    name: str
-    train: float
-    evaluate: float
-    memory: float | None
-    train_ratio: float
-    evaluate_ratio: float
-    memory_ratio: float | None
-
-
-def build(form: str, group: Group, elements: Sequence[int], mask: Callable) -> nn.Module:
+def _build(form: str, group: Group, elements: Sequence[int], mask: Callable) -> nn.Module:
     """The benchmark's net, seeded."""
     torch.manual_seed(0)
-    conv = partial(GConv, kernel_size=KERNEL, group=group, elements=elements, implementation=form, mask=mask)
-    return CKGResNet(1, 10, SIZE, conv, hidden_sizes=WIDTHS)
+    conv = partial(GConv, kernel_size=_KERNEL, group=group, elements=elements, implementation=form, mask=mask)
+    return CKGResNet(1, 10, _SIZE, conv, hidden_sizes=_WIDTHS)
 
 
-def measure(name: str, net: nn.Module, device: str, steps: int) -> Row:
-    """Both paths of one net, in turn."""
-    nets = {"ours": net.to(device), "textbook": textbook(net).to(device)}
-    images, labels = torch.randn(BATCH, 1, SIZE, SIZE, device=device), torch.arange(BATCH, device=device) % 10
-    check_equal(nets, images)
+def _measure(net: nn.Module, device: str, steps: int) -> list[str]:
+    """Both paths of one net, in turn: time of a training and of an evaluation step and memory, each with its ratio."""
+    nets = {"ours": net.to(device), "textbook": _textbook(net).to(device)}
+    images, labels = torch.randn(_BATCH, 1, _SIZE, _SIZE, device=device), torch.arange(_BATCH, device=device) % 10
+    _check_equal(nets, images)
     optimizers = {path: torch.optim.Adam(own.parameters(), 1e-4) for path, own in nets.items()}
 
     def train(path: str) -> None:
@@ -148,15 +140,14 @@ def measure(name: str, net: nn.Module, device: str, steps: int) -> Row:
     def evaluate(path: str) -> None:
         nets[path].eval()(images)
 
-    memory = {path: peak_memory(partial(train, path), device) for path in nets}
-    trained, evaluated = in_turn(train, nets, steps, device), in_turn(evaluate, nets, steps, device)
-    ratio = [figures["textbook"] / figures["ours"] for figures in (trained, evaluated)]
-    known = None not in memory.values()
-    share = memory["textbook"] / memory["ours"] if known else None
-    return Row(name, trained["ours"], evaluated["ours"], memory["ours"], *ratio, share)
+    memory = {path: _peak_memory(partial(train, path), device) for path in nets}
+    times = (in_turn(work, nets, steps, device) for work in (train, evaluate))
+    figures = [(own, "ms") for own in times] + ([] if None in memory.values() else [(memory, "MiB")])
+    cells = ((f"{own['ours']:.0f} {unit}", f"{own['textbook'] / own['ours']:.2f}") for own, unit in figures)
+    return [*chain(*cells), "-", "-"][: len(_HEAD)]
 
 
-def check_equal(nets: dict[str, nn.Module], images: Tensor) -> None:
+def _check_equal(nets: dict[str, nn.Module], images: Tensor) -> None:
     """Raises RuntimeError if the two paths do not compute the same."""
     with torch.no_grad():
         ours, other = (net.eval()(images) for net in nets.values())
@@ -165,26 +156,26 @@ def check_equal(nets: dict[str, nn.Module], images: Tensor) -> None:
         raise RuntimeError(f"the textbook path differs from ours by {error:.1e}; nothing was timed.")
 
 
-def in_turn(work: Callable[[str], None], names: Sequence[str], steps: int, device: str) -> dict[str, float]:
+def in_turn(work: Callable[[_Key], None], names: Iterable[_Key], steps: int, device: str) -> dict[_Key, float]:
     """Median milliseconds of `work` for each name, after one that is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[_Key, list[float]] = {name: [] for name in names}
     for n in range(steps + 1):
-        for name in names:
-            start = clock(device)
+        for name, own in times.items():
+            start = _clock(device)
             work(name)
             if n:
-                times[name].append(1e3 * (clock(device) - start))
+                own.append(1e3 * (_clock(device) - start))
     return {name: median(own) for name, own in times.items()}
 
 
-def clock(device: str) -> float:
+def _clock(device: str) -> float:
     """Seconds, once the device is done."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def peak_memory(work: Callable[[], None], device: str) -> float | None:
+def _peak_memory(work: Callable[[], None], device: str) -> float | None:
     """MiB that `work` needs beyond what is held before it; None where the system does not tell."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -198,43 +189,35 @@ def peak_memory(work: Callable[[], None], device: str) -> float | None:
     # Freed memory that the allocator keeps would hide what is used anew.
     ctypes.CDLL(None).malloc_trim(0)
     reset.write_text("5")
-    held = resident(status, "VmRSS")
+    held = _resident(status, "VmRSS")
     work()
-    return resident(status, "VmHWM") - held
+    return _resident(status, "VmHWM") - held
 
 
-def resident(status: Path, field: str) -> float:
+def _resident(status: Path, field: str) -> float:
     """A field of Linux' process status, in MiB."""
     (line,) = (line for line in status.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) / 1024
 
 
-def cases(groups: Sequence[str], chosen: Sequence[str], device: str, steps: int) -> Iterator[tuple[str, Row]]:
+def _cases(groups: Sequence[str], chosen: Sequence[str], device: str, steps: int) -> Iterator[_Case]:
     """The chosen implementations of every group, then separable and nonseparable on more rotations."""
     for name in groups:
-        group, elements, forms, mask = GROUPS[name]
+        group, elements, forms, mask = _GROUPS[name]
         for form in (form for form in forms if form in chosen):
-            yield name, measure(form, build(form, group, elements, mask), device, steps)
+            yield name, [form, *_measure(_build(form, group, elements, mask), device, steps)]
     for form in (form for form in ("separable", "nonseparable") if form in chosen):
         for rotations in (4, 8, 16, 32):
             few = min(steps, 2) if form == "nonseparable" and rotations > 8 else steps
-            net = build(form, SO2(), (rotations,), GROUPS["se2"][3])
-            yield f"{form}, by rotations", measure(str(rotations), net, device, few)
+            net = _build(form, SO2(), (rotations,), _GROUPS["se2"][3])
+            yield f"{form}, by rotations", [str(rotations), *_measure(net, device, few)]
 
 
-def tables(rows: Sequence[tuple[str, Row]]) -> str:
+def _tables(rows: Sequence[_Case]) -> str:
     """Markdown, one table per section."""
-    lines = []
-    for section in dict.fromkeys(name for name, _ in rows):
-        lines += [f"\n## {section}\n", "| | training step | ratio | evaluation step | ratio | peak memory | ratio |"]
-        lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-        for _, row in (pair for pair in rows if pair[0] == section):
-            memory = "-" if row.memory is None else f"{row.memory:.0f} MiB | {row.memory_ratio:.2f}"
-            lines.append(
-                f"| {row.name} | {row.train:.0f} ms | {row.train_ratio:.2f} | {row.evaluate:.0f} ms | "
-                f"{row.evaluate_ratio:.2f} | {memory} |"
-            )
-    return "\n".join(lines)
+    sections = {name: [cells for section, cells in rows if section == name] for name, _ in rows}
+    tables = {name: markdown_table(("", *_HEAD), cells, _HEAD) for name, cells in sections.items()}
+    return "".join(f"\n## {name}\n\n{table}" for name, table in tables.items())
 
 
 def hardware(device: str) -> str:
@@ -246,28 +229,31 @@ def hardware(device: str) -> str:
     return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
 
 
+def shown(measured: Iterator[_Row]) -> Iterator[_Row]:
+    """The same, each printed as soon as it is there."""
+    for row in measured:
+        print(row, flush=True)
+        yield row
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=list(GROUPS))
-    every = FORMS + PART_FORMS
+    parser.add_argument("--groups", nargs="+", default=list(_GROUPS), choices=list(_GROUPS))
+    every = _FORMS + _PART_FORMS
     parser.add_argument("--implementations", nargs="+", default=every, choices=every)
     parser.add_argument("--steps", type=int, default=5, help="timed steps of each path")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    parser.add_argument("--output", type=Path, default=_ROOT / "docs" / "benchmarks.md")
     options = parser.parse_args(arguments)
     keep_freed_memory()
-    rows = []
-    for section, row in cases(options.groups, options.implementations, options.device, options.steps):
-        print(section, row, flush=True)
-        rows.append((section, row))
-    write_text(
-        options.output, HEADER.format(hardware=hardware(options.device), torch=torch.__version__) + tables(rows) + "\n"
-    )
+    header = _HEADER.format(hardware=hardware(options.device), torch=torch.__version__)
+    measured = _cases(options.groups, options.implementations, options.device, options.steps)
+    write_text(options.output, header + _tables(list(shown(measured))))
     print(f"written to {options.output}")
 
 
-HEADER = """# Benchmarks
+_HEADER = """# Benchmarks
 
 Written by `make bench` (`scripts/benchmark.py`), seed 0, on: {hardware}; PyTorch {torch}.
 

@@ -1,15 +1,8 @@
 """Measure augmentation of whole batches beside pipelines that go sample by sample, in one run.
 
-The three draw from the same noise images, with the same parameters for a sample, and deliver normalised batches:
-
-- whole batches: what training uses, `Loader`;
-- sample by sample: an ordinary data set that converts, augments and normalises one image at a time with the same
-  functions, and a DataLoader that collates. It gives the same images, which is checked before anything is timed;
-- Pillow: the same with Pillow's operations, as is usual. It rounds to bytes after every step, so it is checked to be
-  near.
-
-The pipelines take turns; figures are medians. Those that go sample by sample run with no worker and with two, who stay
-from epoch to epoch, and the better of the two counts; their random numbers are drawn beforehand and cost them nothing.
+What is measured, and how, is said by `_HEADER`. The pipelines draw from the same noise images, with the same parameters
+for a sample; that they give the same is checked before anything is timed, of Pillow, which rounds to bytes after every
+step, that it is near. Workers stay from epoch to epoch; what is drawn at random is drawn beforehand and costs nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +10,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice, product
+from itertools import count, islice, product
 from pathlib import Path
 from platform import python_version
-from statistics import median
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -35,13 +25,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from scripts.benchmark import hardware
+from scripts.benchmark import hardware, in_turn, shown
 from src.data import Augmentation, Split, Statistics
 from src.data.augment import COLUMNS, Parameters
 from src.data.loader import Batches, ImageBatches, Loader
 from src.data.tables import uniform_table
 from src.runs.checkpoints import write_text
 from src.runs.process import keep_freed_memory
+from src.runs.tables import markdown_table
 
 _SHAPES = {"MNIST": (1, 28, 28), "CIFAR": (3, 32, 32)}
 _AUGMENTATIONS = {
@@ -49,6 +40,7 @@ _AUGMENTATIONS = {
     "rotation": Augmentation(rotate=180),
     "crop, flip, rotation, scaling, cutout": Augmentation(rotate=180, scale=[0.8, 1.25], crop=4, flip=True, cutout=8),
 }
+_HEAD = ("images", "augmentation", "batch", "whole batches", "sample by sample", "ratio", "Pillow", "ratio")
 _WORKERS = (0, 2)
 _SEED = 0
 _CHECKED = 2
@@ -118,17 +110,6 @@ class _PillowSamples(_Samples):
         return picture
 
 
-class _Row(NamedTuple):
-    """Samples per second, and how many workers did that."""
-
-    size: str
-    case: str
-    batch_size: int
-    ours: float
-    samples: tuple[float, int]
-    pillow: tuple[float, int]
-
-
 class _Pipelines(NamedTuple):
     """All that are compared: ours on whole epochs; the others, by workers, on the first samples of epoch 0."""
 
@@ -171,49 +152,33 @@ def _check_same(pipelines: _Pipelines) -> None:
             raise RuntimeError(f"Pillow differs from whole batches by {error:.1e}; nothing was timed.")
 
 
-def _measure(pipelines: _Pipelines, repeats: int) -> tuple[float, tuple[float, int], tuple[float, int]]:
-    """Median samples per second of ours, and of the others with the better number of workers."""
-    rates: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for epoch in range(repeats + 1):
-        pipelines.ours.batches.set_epoch(epoch)
-        timed = {("ours", 0): _rate(pipelines.ours)}
-        timed |= {("samples", workers): _rate(loader) for workers, loader in pipelines.samples.items()}
-        timed |= {("pillow", workers): _rate(loader) for workers, loader in pipelines.pillow.items()}
-        for key, value in timed.items() if epoch else ():  # the first is for warming up
-            rates[key].append(value)
+def _measure(pipelines: _Pipelines, repeats: int) -> list[str]:
+    """Samples per second of ours; and of the others with the better number of workers, with ratios."""
+    loaders: dict[tuple[str, int], Iterable[_Sample]] = {("ours", 0): pipelines.ours}
+    loaders |= {("samples", workers): loader for workers, loader in pipelines.samples.items()}
+    loaders |= {("pillow", workers): loader for workers, loader in pipelines.pillow.items()}
+    epochs, sizes = count(), {}
 
-    def best(name: str) -> tuple[float, int]:
-        return max((median(own), workers) for (pipeline, workers), own in rates.items() if pipeline == name)
+    def deliver(key: tuple[str, int]) -> None:
+        if key[0] == "ours":
+            pipelines.ours.batches.set_epoch(next(epochs))
+        sizes[key] = sum(len(labels) for _, labels in loaders[key])
 
-    return best("ours")[0], best("samples"), best("pillow")
-
-
-def _rate(loader: Iterable[_Sample]) -> float:
-    """Samples per second of an epoch."""
-    start = time.perf_counter()
-    n = sum(len(labels) for _, labels in loader)
-    return n / (time.perf_counter() - start)
+    times = in_turn(deliver, loaders, repeats, "cpu")
+    rates = {key: 1e3 * sizes[key] / milliseconds for key, milliseconds in times.items()}
+    ours, cells = rates["ours", 0], []
+    for name in ("samples", "pillow"):
+        rate, workers = max((rate, workers) for (pipeline, workers), rate in rates.items() if pipeline == name)
+        cells += [f"{rate:,.0f} ({workers})", f"{ours / rate:.1f}"]
+    return [f"{ours:,.0f}", *cells]
 
 
-def _rows(sizes: Sequence[str], batch_sizes: Sequence[int], samples: int, repeats: int) -> Iterator[_Row]:
-    """All cases."""
+def _rows(sizes: Sequence[str], batch_sizes: Sequence[int], samples: int, repeats: int) -> Iterator[list[str]]:
+    """All cases, as cells of a table."""
     for size, (name, augmentation), batch_size in product(sizes, _AUGMENTATIONS.items(), batch_sizes):
         pipelines = _build(_noise(_SHAPES[size], samples, augmentation), batch_size)
         _check_same(pipelines)
-        yield _Row(size, name, batch_size, *_measure(pipelines, repeats))
-
-
-def _table(measured: Sequence[_Row]) -> str:
-    """Markdown."""
-    lines = [
-        "| images | augmentation | batch | whole batches | sample by sample | ratio | Pillow | ratio |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in measured:
-        others = (f"{value:,.0f} ({workers}) | {row.ours / value:.1f}" for value, workers in (row.samples, row.pillow))
-        shape = " x ".join(map(str, _SHAPES[row.size]))
-        lines.append(f"| {shape} | {row.case} | {row.batch_size} | {row.ours:,.0f} | {' | '.join(others)} |")
-    return "\n".join(lines)
+        yield [" x ".join(map(str, _SHAPES[size])), name, str(batch_size), *_measure(pipelines, repeats)]
 
 
 def _machine() -> str:
@@ -234,14 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    measured, where = [], _machine()
-    print(where)
-    for row in _rows(options.sizes, options.batch_size, options.samples, options.repeats):
-        print(row, flush=True)
-        measured.append(row)
-    print(_table(measured))
+    print(where := _machine())
+    rows = shown(_rows(options.sizes, options.batch_size, options.samples, options.repeats))
+    print(table := markdown_table(_HEAD, rows, _HEAD[2:]))
     if options.output is not None:
-        write_text(options.output, _HEADER.format(machine=where, samples=options.samples) + _table(measured) + "\n")
+        write_text(options.output, _HEADER.format(machine=where, samples=options.samples) + table)
         print(f"written to {options.output}")
 
 

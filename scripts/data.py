@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,67 +9,45 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from src.config.instantiate import ConfigError
 from src.data import ImageDataModule, Source
 from src.data.io.fetch import DownloadError
 from src.data.sets.published import Published
-from src.training.commands import Data, fail, load_data
-
-_UNBROKEN = 160
-"""Columns where the output is no terminal, so that sums and most paths stay on one line."""
+from src.runs.tables import console, fact_table, rich_table
+from src.training.commands import Data, load_data, parser, user_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepare the data set and print what is known of it; user errors print as one line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in training; dataset=NAME is needed")
-    overrides = parser.parse_args(arguments).overrides
-    try:
+    overrides = parser(__doc__, "as in training; dataset=NAME is needed").parse_args(arguments).overrides
+    with user_errors(ValueError, OSError, DownloadError):
         data = load_data(overrides)
         tables = [_summary(data), *_files(data.module.source), _classes(data.module)]
-    except (ConfigError, ValueError, OSError, DownloadError) as error:
-        fail(error)
-    # Names of classes and files are no markup.
-    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _UNBROKEN)
+    out = console()
     for table in tables:
-        console.print(table)
+        out.print(table)
 
 
 def _summary(data: Data) -> Table:
     """What the data set is, whose it is, and what of it is used."""
-    result = Table(show_header=False, title=data.name)
-    result.add_column(no_wrap=True)
-    result.add_column(overflow="fold")
-    for name, value in (*_origin(data.module.source), *_content(data.module), *_derived(data.module.source)):
-        result.add_row(name, value)
-    return result
+    return fact_table(data.name, dict(_facts(data.module)))
 
 
-def _origin(source: Source) -> Iterator[tuple[str, str]]:
-    """From the card, or where data of one's own are."""
+def _facts(module: ImageDataModule) -> Iterator[tuple[str, str]]:
+    """The card, or where data of one's own are; shape, statistics and name of the splits; and where they are kept."""
+    source, train = module.source, module.datasets["train"]
     if source.card is not None:
         for name in ("title", "homepage", "licence", "citation"):
             yield name, getattr(source.card, name)
     if hasattr(source, "path"):
         yield "path", str(source.path)
-
-
-def _content(datamodule: ImageDataModule) -> Iterator[tuple[str, str]]:
-    """Shape, statistics and name of the splits."""
-    train = datamodule.datasets["train"]
-    yield "size", "{} x {} pixels".format(*datamodule.size)
-    yield "channels", str(datamodule.channels)
+    yield "size", "{} x {} pixels".format(*module.size)
+    yield "channels", str(module.channels)
     yield "mean of train", _numbers(train.mean)
     yield "deviation of train", _numbers(train.std)
-    yield "split", datamodule.fingerprint
-
-
-def _derived(source: Source) -> Iterator[tuple[str, str]]:
-    """Where it is kept."""
+    yield "split", module.fingerprint
     yield "derived files in", "nowhere" if source.cache is None else str(source.cache)
     if source.file is not None:
         yield "generated images", source.file.name
@@ -78,16 +55,11 @@ def _derived(source: Source) -> Iterator[tuple[str, str]]:
 
 def _files(source: Source) -> Iterator[Table]:
     """The original files, verified; nothing for data of one's own."""
-    if not isinstance(source, Published):
-        return
-    result = Table(title="original files")
-    for name, justify in {"file": "left", "bytes": "right", "sum": "left", "found in": "left"}.items():
-        result.add_column(name, justify=justify, overflow="fold")
-    found = source.locate()
-    for file in source.originals:
-        path = found[file.name]
-        result.add_row(file.name, f"{path.stat().st_size:,}", file.sum, str(path.parent))
-    yield result
+    if isinstance(source, Published):
+        paths = source.locate()
+        places = [(file, paths[file.name]) for file in source.originals]
+        rows = [[file.name, f"{path.stat().st_size:,}", file.sum, str(path.parent)] for file, path in places]
+        yield rich_table(("file", "bytes", "sum", "found in"), rows, right=("bytes",), title="original files")
 
 
 def _classes(datamodule: ImageDataModule) -> Table:

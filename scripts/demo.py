@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -15,17 +14,15 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import PercentFormatter
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from src.analysis.drawing import COLOURS, figure, png
-from src.config.instantiate import ConfigError
 from src.data import ImageDataModule
 from src.data.io.files import replacing
 from src.data.warp import Border, warp
 from src.runs.process import keep_freed_memory, quiet
-from src.training.commands import fail
+from src.runs.tables import console, rich_table
+from src.training.commands import parser, user_errors
 from src.training.demo import ANGLES, Demonstration, Outcome, demonstrate, turns
 
 _SHOWN = tuple(range(0, 361, 45))
@@ -38,40 +35,25 @@ _SCORE = "accuracy"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write a picture and its numbers, and print a table; user errors print as one line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of both runs, such as train.epochs=2")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the picture here as well, a PNG")
-    options = parser.parse_intermixed_args(arguments)
+    words = parser(__doc__, "of both runs, such as train.epochs=2")
+    words.add_argument("--output", type=Path, metavar="FILE", help="write the picture here as well, a PNG")
+    options = words.parse_intermixed_args(arguments)
     quiet()
     keep_freed_memory()
-    try:
+    with user_errors(OSError):
         found = demonstrate(options.overrides)
         picture = found.folder / "demo.png"
-        files = {picture: png(_draw(found)), found.folder / "demo.json": _as_json(found)}
-        for path, content in (files | ({options.output: files[picture]} if options.output else {})).items():
+        numbers = json.dumps(found.numbers(), indent=2) + "\n"
+        files = {picture: png(_draw(found)), found.folder / "demo.json": numbers.encode()}
+        if options.output:
+            files[options.output] = files[picture]
+        for path, content in files.items():
             with replacing(path) as file:
                 file.write(content)
-    except (ConfigError, OSError) as error:
-        fail(error)
-    console = Console()
-    console.print(_table(found))
-    console.print(f"picture: {options.output or picture}", soft_wrap=True, highlight=False)
-
-
-def _as_json(found: Demonstration) -> bytes:
-    """The numbers of the picture."""
-    return (json.dumps(found.numbers(), indent=2) + "\n").encode()
-
-
-def _table(found: Demonstration) -> Table:
-    """A net in each column."""
-    result = Table(title=_title(found))
-    result.add_column()
-    for net in found.outcomes:
-        result.add_column(net, justify="right")
-    for name, cells in _rows(list(found.outcomes.values())).items():
-        result.add_row(name, *cells, style="bold" if name.startswith("mean") else None)
-    return result
+    rows = [[name, *cells] for name, cells in _rows(list(found.outcomes.values())).items()]
+    out, nets = console(), list(found.outcomes)
+    out.print(rich_table(("", *nets), rows, right=nets, title=_title(found)))
+    out.print(f"picture: {options.output or picture}", soft_wrap=True)
 
 
 def _rows(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
@@ -106,7 +88,13 @@ def _draw(found: Demonstration) -> Figure:
         axes.plot([*ANGLES, 360], closed, f"{marker}-", color=colour, label=label, linewidth=2, markersize=4)
     axes.axhline(chance := 1 / found.data.classes, color="0.4", linestyle="--")
     axes.text(0, chance - 0.01, "chance", color="0.4", fontsize=11, ha="center", va="top")
-    _style(axes)
+    axes.set(xlim=(-20, 380), ylim=(0, 1.02))
+    axes.set_xticks(_SHOWN, [f"{angle}°" for angle in _SHOWN])
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("rotation of the test images", fontsize=12)
+    axes.set_ylabel(f"test {_SCORE}", fontsize=12)
+    axes.tick_params(labelsize=12)
+    axes.grid(alpha=0.3)
     _add_thumbnails(axes, _example(found.data), found.data.source.border)
     drawn.legend(loc="outside lower center", ncols=1, fontsize=12, frameon=False)
     return drawn
@@ -116,18 +104,6 @@ def _example(data: ImageDataModule) -> Tensor:
     """A test image, (1, c, y, x) in uint8: of digits a 2, since a 6 would turn into a 9."""
     test = data.datasets["test"].split
     return test.images[test.labels.sub(2).abs().argmin()[None]]
-
-
-def _style(axes: Axes) -> None:
-    """Whole turns in degrees, and shares in percent."""
-    axes.set_xlim(-20, 380)
-    axes.set_ylim(0, 1.02)
-    axes.set_xticks(_SHOWN, [f"{angle}°" for angle in _SHOWN])
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("rotation of the test images", fontsize=12)
-    axes.set_ylabel(f"test {_SCORE}", fontsize=12)
-    axes.tick_params(labelsize=12)
-    axes.grid(alpha=0.3)
 
 
 def _add_thumbnails(axes: Axes, image: Tensor, border: Border) -> None:

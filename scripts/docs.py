@@ -6,7 +6,6 @@ the names of files, and of the comment that each of them opens with. Formulas ar
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -21,7 +20,7 @@ from src.config.compose import CONFIGS
 from src.config.instantiate import ConfigError
 from src.models import IMPLEMENTATIONS
 from src.runs.checkpoints import write_text
-from src.training.commands import fail
+from src.training.commands import parser, user_errors
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PAGES = ("README.md", "docs/options.md", "docs/datasets.md")
@@ -39,13 +38,11 @@ class _Recipe(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the files that are stale, and print which."""
-    argparse.ArgumentParser(description=__doc__.partition(":")[0]).parse_args(arguments)
-    try:
+    parser(__doc__).parse_args(arguments)
+    with user_errors():
         for path, text in stale().items():
             write_text(path, text)
             print(f"written: {path.relative_to(_ROOT)}")
-    except ConfigError as error:
-        fail(error)
 
 
 def stale() -> dict[Path, str]:

@@ -12,8 +12,6 @@ from types import ModuleType
 
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
-_UNBROKEN = 160
-"""Columns where the output is no terminal, so that most checks are on a line."""
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
@@ -30,21 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not override.startswith("paths."):
             sys.exit(f"error: `doctor` takes paths.KEY=FOLDER, but got {override!r}; leave it out.")
     try:
-        from rich.console import Console
-        from rich.table import Table
+        from src.runs.tables import console, rich_table
 
         doctor = _load()
     except ImportError as error:
         sys.exit(f"error: {error.name} must be installed, but is not; type make setup.")
     warnings.simplefilter("ignore")  # what they warn of is among what is looked at
-    table, states = Table("check", "state", "found", "what to do"), []
-    for name, finding in doctor.examine(doctor.all_checks(overrides)):
-        table.add_row(name, *finding, style=_STYLES[finding.state])
-        states.append(finding.state)
-    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _UNBROKEN)
-    console.print(table)
+    findings = dict(doctor.examine(doctor.all_checks(overrides)))
+    states, out = [finding.state for finding in findings.values()], console()
+    rows = ((name, *finding) for name, finding in findings.items())
+    out.print(rich_table(("check", "state", "found", "what to do"), rows, styles=map(_STYLES.get, states)))
     counts = (f"{n} {noun}{'s' * (n != 1)}" for noun in ("problem", "warning") for n in [states.count(noun)])
-    console.print(f"{len(states)} checks: {', '.join(counts)}.")
+    out.print(f"{len(states)} checks: {', '.join(counts)}.")
     return int("problem" in states)
 
 

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.console import Console
-from rich.table import Table
-
-from src.config.instantiate import ConfigError
 from src.runs.process import quiet
-from src.training.commands import fail
+from src.runs.tables import console, fact_table
+from src.training.commands import parser, user_errors
 from src.training.evaluate import evaluate
 
 
 def main() -> None:
     """Print the metrics."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, metavar="DIR", help="the folder of a run")
-    parser.add_argument("overrides", nargs="*", help="what to change, such as group.elements=[16] dataset.rotate=true")
-    arguments = parser.parse_args()
+    words = parser(__doc__)
+    words.add_argument("run", type=Path, metavar="DIR", help="the folder of a run")
+    words.add_argument("overrides", nargs="*", help="what to change, such as group.elements=[16] dataset.rotate=true")
+    options = words.parse_args()
     quiet()
-    try:
-        record = evaluate(arguments.run, arguments.overrides)
-    except ConfigError as error:
-        fail(error)
-    table = Table(show_header=False, title="Evaluation")
-    for name, value in record["metrics"].items():
-        table.add_row(name, f"{value:.4f}")
-    Console().print(table)
+    with user_errors():
+        metrics = evaluate(options.run, options.overrides)["metrics"]
+    console().print(fact_table("Evaluation", {name: f"{value:.4f}" for name, value in metrics.items()}))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,15 +10,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.console import Console
 from rich.table import Table
 
 from src.config.instantiate import ConfigError
 from src.runs.record import STATUSES, Run, select, timestamp
-from src.training.commands import fail
+from src.runs.tables import console, rich_table
+from src.training.commands import parser, user_errors
 
-_UNBROKEN = 160
-"""Columns where the output is no terminal, so that every run is on a line."""
+_COLUMNS = ("experiment", "id", "status", "epoch", "best validation", "test", "training time", "started")
 _STYLES = {"running": "cyan", "interrupted": "yellow", "failed": "red", "damaged": "red"}
 _KEYS: dict[str, Callable[[Run], Any]] = {
     "experiment": lambda run: run.experiment,
@@ -36,58 +34,41 @@ _KEYS: dict[str, Callable[[Run], Any]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table, a run on each line; user errors print as one line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("overrides", nargs="*", metavar="paths.logs=FOLDER", help="where runs are; logs unless given")
-    parser.add_argument("--experiment", nargs="+", default=[], metavar="NAME", help="only runs of these")
-    parser.add_argument("--status", metavar="STATUS", help=f"only such runs: {', '.join(STATUSES)}")
-    parser.add_argument("--sort", default="started", metavar="KEY", help=f"started unless given; or {', '.join(_KEYS)}")
-    options = parser.parse_intermixed_args(arguments)
-    try:
+    words = parser(__doc__, "where runs are; logs unless given", "paths.logs=FOLDER")
+    words.add_argument("--experiment", nargs="+", default=[], metavar="NAME", help="only runs of these")
+    words.add_argument("--status", metavar="STATUS", help=f"only such runs: {', '.join(STATUSES)}")
+    words.add_argument("--sort", default="started", metavar="KEY", help=f"started unless given; or {', '.join(_KEYS)}")
+    options = words.parse_intermixed_args(arguments)
+    with user_errors(OSError):
         for name, value, known in (("status", options.status, STATUSES), ("sort", options.sort, _KEYS)):
             if value is not None and value not in known:
                 raise ConfigError(f"`--{name}` must be one of {', '.join(known)}, but got {value!r}.")
         selection = select([*options.overrides, *options.experiment], "runs")
-    except (ConfigError, OSError) as error:
-        fail(error)
     found = [run for run in selection.runs if options.status in (None, run.status)]
-    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _UNBROKEN)
+    out = console()
     if not selection.runs:
-        console.print(f"no runs yet in {selection.logs}; `make train` makes the first.")
+        out.print(f"no runs yet in {selection.logs}; `make train` makes the first.")
     elif not found:
-        console.print(f"no run in {selection.logs} is {options.status}; there are {_counted(selection.runs)}.")
+        out.print(f"no run in {selection.logs} is {options.status}; there are {_counted(selection.runs)}.")
     else:
-        console.print(_table(sorted(found, key=_KEYS[options.sort])))
+        out.print(_table(sorted(found, key=_KEYS[options.sort])))
         total = sum(run.seconds or 0 for run in found)
-        console.print(f"{_plural(len(found), 'run')}: {_counted(found)}; {_duration(total)} of training.")
+        plural = "" if len(found) == 1 else "s"
+        out.print(f"{len(found)} run{plural}: {_counted(found)}; {_duration(total)} of training.")
 
 
 def _table(found: Sequence[Run]) -> Table:
     """A run on each line."""
-    result = Table()
-    for name, justify in {
-        "experiment": "left",
-        "id": "left",
-        "status": "left",
-        "epoch": "right",
-        "best validation": "right",
-        "test": "right",
-        "training time": "right",
-        "started": "left",
-    }.items():
-        result.add_column(name, justify=justify, overflow="fold")
-    for run in found:
-        result.add_row(
-            run.experiment,
-            run.id,
-            run.state,
-            "-" if run.epoch is None else f"{run.epoch}/{'?' if run.epochs is None else run.epochs}",
-            _score(run.best),
-            _score(run.score),
-            "-" if run.seconds is None else _duration(run.seconds),
-            run.started.astimezone().strftime("%Y-%m-%d %H:%M") if run.started else "-",
-            style=_STYLES.get(run.status),
-        )
-    return result
+    styles = [_STYLES.get(run.status) for run in found]
+    return rich_table(_COLUMNS, map(_row, found), right=_COLUMNS[3:7], styles=styles)
+
+
+def _row(run: Run) -> list[str]:
+    """The cells of a run, in the order of `_COLUMNS`."""
+    epoch = "-" if run.epoch is None else f"{run.epoch}/{'?' if run.epochs is None else run.epochs}"
+    seconds = "-" if run.seconds is None else _duration(run.seconds)
+    started = run.started.astimezone().strftime("%Y-%m-%d %H:%M") if run.started else "-"
+    return [run.experiment, run.id, run.state, epoch, _score(run.best), _score(run.score), seconds, started]
 
 
 def _falling(value: float | None) -> tuple[bool, float]:
@@ -114,11 +95,6 @@ def _counted(found: Sequence[Run]) -> str:
     """How many runs have which status."""
     counts = Counter(run.status for run in found)
     return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
-
-
-def _plural(n: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from src.analysis.sheet import ROWS, contact_sheet
 from src.config.instantiate import ConfigError
 from src.data.io.files import replacing
 from src.data.loader import ImageBatches
-from src.training.commands import Data, fail, load_data
+from src.training.commands import Data, load_data, parser, user_errors
 
 _EPOCHS = (0, 1)
 _SAMPLES = 4
@@ -28,19 +27,16 @@ _SAMPLES = 4
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the sheet and print where it is; user errors print as one line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in training; dataset=NAME is needed")
-    parser.add_argument("--samples", type=int, default=_SAMPLES, help=f"of each class; {_SAMPLES} unless given")
-    options = parser.parse_args(arguments)
-    try:
+    words = parser(__doc__, "as in training; dataset=NAME is needed")
+    words.add_argument("--samples", type=int, default=_SAMPLES, help=f"of each class; {_SAMPLES} unless given")
+    options = words.parse_args(arguments)
+    with user_errors(ValueError, OSError):
         if options.samples < 1:
             raise ConfigError(f"`--samples` must be at least 1, but got {options.samples}.")
         data = load_data(options.overrides)
         path = Path(data.cfg.paths.logs) / "show" / f"{data.name}.png"
         with replacing(path) as file:
             file.write(png(_draw(data, options.samples)))
-    except (ValueError, OSError) as error:
-        fail(error)
     print(path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +13,7 @@ from src.runs.process import quiet
 from src.sweeps.driver import run_sweep
 from src.sweeps.results import present
 from src.sweeps.sweep import compose_sweep
-from src.training.commands import fail
+from src.training.commands import parser, user_errors
 
 _EXIT_CODES = {"failed": 1, "out of memory": 1, "interrupted": 130, "waiting": 130, "running": 130}
 """The exit code where a trial is left in such a state; the first that applies."""
@@ -22,19 +21,13 @@ _EXIT_CODES = {"failed": 1, "out of memory": 1, "interrupted": 130, "waiting": 1
 
 def main() -> None:
     """Run what is left, and say what all trials came to. User errors print as one line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0], allow_abbrev=False)
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="of all runs, of the sweep, or axes key=a,b,c"
-    )
-    words = parser.parse_args().overrides
+    words = parser(__doc__, "of all runs, of the sweep, or axes key=a,b,c").parse_args().overrides
     quiet()
-    try:
+    with user_errors(OSError):
         _require("ray", "optuna")
         sweep = compose_sweep(words)
         store = run_sweep(sweep, words)
         present(sweep, store)
-    except (ConfigError, OSError) as error:
-        fail(error)
     states = {record.state for record in store.records.values()}
     sys.exit(next((code for state, code in _EXIT_CODES.items() if state in states), 0))
 

@@ -13,9 +13,8 @@ from omegaconf import DictConfig
 
 from src.callbacks import Interrupted
 from src.config.compose import compose_config, name_combination
-from src.config.instantiate import ConfigError
 from src.runs.process import die_with_parent, keep_freed_memory, quiet, rank
-from src.training.commands import fail
+from src.training.commands import user_errors
 from src.training.dry_run import describe
 from src.training.recipe import of_run, with_values
 from src.training.run import Request, train
@@ -31,14 +30,13 @@ def main() -> None:
     keep_freed_memory()
     die_with_parent()
     try:
-        if folder := arguments.resume:
-            cfg = with_values(of_run(folder, overrides), {"paths.logs": str(folder.resolve().parents[1])})
-        else:
-            cfg = compose_config(overrides)
-        request = Request(overrides, folder, arguments.fresh, arguments.force)
-        describe(cfg, request) if arguments.dry_run else train(cfg, request)
-    except ConfigError as error:
-        fail(error)
+        with user_errors():
+            if folder := arguments.resume:
+                cfg = with_values(of_run(folder, overrides), {"paths.logs": str(folder.resolve().parents[1])})
+            else:
+                cfg = compose_config(overrides)
+            request = Request(overrides, folder, arguments.fresh, arguments.force)
+            describe(cfg, request) if arguments.dry_run else train(cfg, request)
     except Interrupted:
         # The first process ends with its own code; if another's told of a failure, it would be killed for that.
         if rank() == 0:
@@ -67,10 +65,8 @@ def _with_hydra(cfg: DictConfig) -> None:
     keep_freed_memory()
     job = hydra.core.hydra_config.HydraConfig.get()
     name_combination(cfg, job.overrides.task, lambda _: job.runtime.choices)
-    try:
+    with user_errors():
         train(cfg, Request(job.overrides.task))
-    except ConfigError as error:
-        fail(error)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 from lightning.pytorch.callbacks import RichModelSummary
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
+from torchmetrics import Metric
 
 from src.config.arguments import _KEPT, accepted_by
 from src.config.compose import CONFIGS
@@ -32,6 +33,10 @@ def test_what_the_logger_hands_on_is_what_its_writer_takes() -> None:
 def test_what_the_summary_keeps_is_what_it_reads() -> None:
     read = re.findall(r"summarize_kwargs.get\(\"(\w+)\"", inspect.getsource(RichModelSummary.summarize))
     assert _KEPT[RichModelSummary] == set(read) != set()
+
+
+def test_what_a_metric_keeps_is_what_it_reads() -> None:
+    assert _KEPT[Metric] == set(re.findall(r"kwargs.pop\(\"(\w+)\"", inspect.getsource(Metric.__init__)))
 
 
 TARGETS = {match for path in CONFIGS.rglob("*.yaml") for match in re.findall(r"_target_: ([\w.]+)", path.read_text())}

@@ -65,20 +65,21 @@ def test_a_damaged_list_of_packages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("versions", "words"),
+    ("versions", "found", "advice"),
     [
-        ({"lightning": "2.6.2"}, "malicious"),
-        ({"lightning": "2.6.3"}, "malicious"),
-        ({"omegaconf": "2.4.0.dev3", "hydra_core": "1.3.8"}, "does not work with"),
-        ({"lightning": "2.6.6", "omegaconf": "2.4.0", "hydra_core": "1.4.0"}, None),
-        ({"lightning": "", "omegaconf": "", "hydra_core": ""}, None),
+        ({"lightning": "2.6.2"}, "but is 2.6.2", "change every password"),
+        ({"lightning": "2.6.3"}, "but is 2.6.3", "change every password"),
+        ({"omegaconf": "2.4.0.dev3", "hydra_core": "1.3.8"}, "but is 2.4.0.dev3", "make setup"),
+        ({"omegaconf": "2.4.0", "hydra_core": "1.3.8"}, "but is 2.4.0", "make setup"),
+        ({"lightning": "", "omegaconf": "", "hydra_core": ""}, "but is not installed", "make setup"),
     ],
 )
-def test_bad_versions(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], words: str | None) -> None:
+def test_bad_versions(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], found: str, advice: str) -> None:
     set_versions(monkeypatch, **versions)
-    found = doctor._bad_versions()
-    assert found.state == ("problem" if words else "ok")
-    assert (words or "none") in found.found
+    finding = doctor._packages(doctor._ROOT / "requirements.txt")
+    assert finding.state == "problem"
+    assert found in finding.found
+    assert advice in finding.advice
 
 
 def set_cuda(monkeypatch: pytest.MonkeyPatch, seen: list[str], built: str | None, works: bool, error: str = "") -> None:
@@ -213,20 +214,6 @@ def test_memory_of_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert doctor._memory().found.endswith(f" of {total}")
 
 
-def test_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    resource = pytest.importorskip("resource")
-    for limits, state, words in (
-        ((256, 4096), "warning", "ulimit -n 1024"),
-        ((256, 256), "warning", "have the limit raised"),
-        ((4096, 4096), "ok", "at most 4,096"),
-        ((resource.RLIM_INFINITY,) * 2, "ok", "no limit"),
-    ):
-        monkeypatch.setattr(resource, "getrlimit", lambda which, limits=limits: limits)
-        found = doctor._open_files()
-        assert found.state == state
-        assert words in found.found + found.advice
-
-
 def test_configuration(tmp_path: Path) -> None:
     found, paths = doctor._configuration([f"paths.logs={tmp_path}"])
     assert (found.state, paths["logs"]) == ("ok", tmp_path)
@@ -339,7 +326,7 @@ def test_a_check_that_breaks_is_a_problem_and_others_run() -> None:
 
 def test_all_checks(tmp_path: Path) -> None:
     findings = dict(doctor.examine(doctor.all_checks([f"paths.logs={tmp_path}/logs"])))
-    assert len(findings) == 14
+    assert len(findings) == 12
     assert all(finding.state == "ok" or finding.advice for finding in findings.values())
     assert not (tmp_path / "logs").exists()
 

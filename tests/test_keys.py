@@ -110,6 +110,7 @@ MORE = {
     "+pretrained.pth=x": "pretrained.path",
     "+pretrained.strikt=true": "pretrained.strict",
     "+paths.dta=x": "paths.data",
+    "+task.primry=loss": "task.primary",
     "+paths.cach=x": "paths.cache",
     "+augment.flipy=true": "augment.flip_y",
     "augment=rotate_scale +augment.scal=[1,2]": "augment.scale",

@@ -8,17 +8,20 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch.callbacks import RichModelSummary
 from lightning.pytorch.loggers import TensorBoardLogger
+from torchmetrics import Metric
 
 from src.config.instantiate import locate
 
 _KEPT: dict[type, frozenset[str]] = {
     TensorBoardLogger: frozenset({"comment", "purge_step", "max_queue", "flush_secs", "filename_suffix"}),
     RichModelSummary: frozenset({"header_style"}),
+    Metric: frozenset({"compute_on_cpu", "compute_with_cache", "dist_sync_fn", "dist_sync_on_step"})
+    | {"distributed_available_fn", "process_group", "sync_on_compute"},
 }
 """Classes that keep their options for a later call, and what that call reads."""
 
 
-class _Accepted(NamedTuple):
+class Accepted(NamedTuple):
     """The arguments that can be given by name."""
 
     names: frozenset[str]
@@ -31,7 +34,7 @@ class _Accepted(NamedTuple):
     """Targets in the node that the options go to."""
 
 
-def accepted_by(target: Any, node: Mapping[str, Any]) -> _Accepted:
+def accepted_by(target: Any, node: Mapping[str, Any]) -> Accepted:
     """The arguments of a target; and if it takes `**options`, those of the `_partial_` targets it is given in the node.
 
     Args:
@@ -55,25 +58,25 @@ def accepted_by(target: Any, node: Mapping[str, Any]) -> _Accepted:
     return result
 
 
-def signature(target: Any, positional: int = 0) -> _Accepted:
+def signature(target: Any, positional: int = 0) -> Accepted:
     """The arguments of a function or class, after some that are given by position.
 
     Of a class, only those that the first `__init__` requires are required: it may itself give the next one its own.
     """
     owners = target.__mro__[:-1] if inspect.isclass(target) else ()
     inits = [(owner, vars(owner).get("__init__", vars(owner).get("__new__"))) for owner in owners]
-    result: _Accepted | None = None
+    result: Accepted | None = None
     for owner, function in [each for each in inits if each[1]] or [(None, target)]:
         try:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):
-            return _Accepted(frozenset(), anything=True)
+            return Accepted(frozenset(), anything=True)
         given = (owner is not None) + (0 if result else positional)
         named = [p for p in parameters[given:] if p.kind is p.POSITIONAL_OR_KEYWORD]
         named += [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         options = any(p.kind is p.VAR_KEYWORD for p in parameters)
         names = frozenset(p.name for p in named) | _KEPT.get(owner, frozenset())
-        result = result or _Accepted(names, frozenset(p.name for p in named if p.default is p.empty), options)
+        result = result or Accepted(names, frozenset(p.name for p in named if p.default is p.empty), options)
         result = result._replace(names=result.names | names, anything=options and owner not in _KEPT)
         if not result.anything:
             break

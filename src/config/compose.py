@@ -41,7 +41,7 @@ def change(cfg: DictConfig, override: str) -> None:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
         raise ConfigError(f"{override!r} is not an override key=value.") from error
-    if parsed.key_or_group not in (keys := sorted(_flatten(cfg))):
+    if parsed.key_or_group not in (keys := _keys(cfg)):
         raise ConfigError(
             f"`{parsed.key_or_group}` is not a key of the configuration. {nearest(parsed.key_or_group, keys)}"
         )
@@ -106,7 +106,7 @@ def _explain(error: Exception, overrides: Sequence[str], name: str) -> str:
         )
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
         known = compose(name, overrides=[o for o in overrides if re.match(r"[a-z_/]+=", o) and is_group(o)])
-    keys = sorted(_flatten(known))
+    keys = _keys(known)
     for override in overrides:
         key = override.split("=")[0]
         if key not in keys and not is_group(override) and not key.startswith(("+", "~", "hydra.")):
@@ -143,12 +143,19 @@ def nearest(got: str, names: Collection[str], elsewhere: Collection[str] = ()) -
     return f"There are: {', '.join(there)}." if there else ""
 
 
-def _flatten(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Every key, and every group of keys, with dots."""
-    for key in node:
-        yield f"{prefix}{key}"
-        if OmegaConf.is_dict(child := node._get_node(key)) and not child._is_interpolation() and not child._is_none():
-            yield from _flatten(child, f"{prefix}{key}.")
+def _keys(cfg: DictConfig) -> list[str]:
+    """Every key, and every node of keys, with dots."""
+    flat = dict(flattened(OmegaConf.to_container(cfg, resolve=False)))
+    return sorted({f"{key}."[:i] for key in flat for i, character in enumerate(f"{key}.") if character == "."})
+
+
+def flattened(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested dictionaries, by dotted key; lists and empty dictionaries are values."""
+    if isinstance(node, Mapping) and node:
+        for name, child in node.items():
+            yield from flattened(child, f"{key}.{name}" if key else str(name))
+    elif key:
+        yield key, node
 
 
 def root_cause(error: BaseException) -> str:

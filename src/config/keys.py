@@ -18,8 +18,8 @@ import yaml
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.arguments import accepted_by, has_target, signature
-from src.config.compose import CONFIGS, nearest
+from src.config.arguments import Accepted, accepted_by, has_target, signature
+from src.config.compose import CONFIGS, flattened, nearest
 from src.config.instantiate import ALLOWED, ConfigError, check, locate
 from src.data import Augmentation
 
@@ -70,8 +70,12 @@ def check_keys(cfg: DictConfig) -> None:
         if (target := str(node["_target_"])).startswith(ALLOWED):
             locate(target)
         check(target)
-    problems = [problem for key, node in _nodes(resolved) for problem in _of_node(key, node)]
-    problems += [problem for key, target in _ARGUMENTS.items() for problem in _of_arguments(resolved, key, target)]
+    problems: list[_Problem] = []
+    for key, node in _nodes(resolved):
+        problems += _of_node(key, node, accepted_by(locate(node["_target_"]), node), node["_target_"])
+    for key, target in _ARGUMENTS.items():
+        if isinstance(node := OmegaConf.select(cfg, key), Mapping):
+            problems += _of_node(key, node, signature(target), target.__name__)
     problems += _unread(OmegaConf.to_container(cfg, resolve=False))
     if problems:
         # A node that is referred to is there several times: where it is written, its key is shortest.
@@ -90,34 +94,20 @@ def _nodes(value: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]
             yield from _nodes(child, f"{key}[{i}]")
 
 
-def _of_node(key: str, node: Mapping[str, Any]) -> Iterator[_Problem]:
-    """What is wrong with the keys of a node that has a target."""
-    accepted = accepted_by(locate(node["_target_"]), node)
+def _of_node(key: str, node: Mapping[str, Any], accepted: Accepted, target: str) -> Iterator[_Problem]:
+    """What is wrong with the keys of a node of arguments of a target."""
     given = [str(name) for name in node if name not in _HYDRA]
-    owner = " or ".join((node["_target_"], *accepted.by))
-    for name in given:
-        if name not in accepted.names and not accepted.anything:
-            yield _unknown(_join(key, name), f"is not an argument of {owner}", [_join(key, n) for n in accepted.names])
-    if not node.get("_partial_"):
-        for name in sorted(accepted.required.difference(given)):
-            full = _join(key, name)
-            later = f"+{_join(key, '_partial_')}=true if it is given later"
-            yield _Problem(full, f"`{full}` must be given, as {owner} requires it; add +{full}=..., or {later}.")
-
-
-def _of_arguments(resolved: Mapping[str, Any], key: str, target: Callable[..., Any]) -> Iterator[_Problem]:
-    """What is wrong with the keys of a node of arguments."""
-    node: Any = resolved
-    for name in key.split("."):
-        node = node.get(name) if isinstance(node, Mapping) else None
-    if not isinstance(node, Mapping):
-        return
-    names = {_join(key, name) for name in signature(target).names} - _BY_THE_RUN.keys()
-    for full in (_join(key, name) for name in node if name not in _HYDRA):
+    owner = " or ".join((target, *accepted.by))
+    names = {_join(key, name) for name in accepted.names} - _BY_THE_RUN.keys()
+    for full in (_join(key, name) for name in given):
         if full in _BY_THE_RUN:
             yield _Problem(full, f"`{full}` is given by {_BY_THE_RUN[full]}.")
-        elif full not in names:
-            yield _unknown(full, f"is not an argument of {target.__name__}", names)
+        elif full not in names and not accepted.anything:
+            yield _unknown(full, f"is not an argument of {owner}", names)
+    if not node.get("_partial_"):
+        for full in sorted(_join(key, name) for name in accepted.required.difference(given)):
+            later = f"+{_join(key, '_partial_')}=true if it is given later"
+            yield _Problem(full, f"`{full}` must be given, as {owner} requires it; add +{full}=..., or {later}.")
 
 
 def _unread(raw: Mapping[str, Any]) -> Iterator[_Problem]:
@@ -159,7 +149,7 @@ def _leaves(node: Mapping[str, Any], key: str, siblings: Iterable[str]) -> Itera
 def _declared(group: str, node: Any) -> set[str]:
     """The keys in the files of a group: of those that may have been chosen, as all their keys and targets are there."""
     files = [_file(path) for path in sorted((CONFIGS / group).glob("*.yaml"))]
-    given = dict(_flat(node))
+    given = dict(flattened(node))
 
     def fits(file: Mapping[str, Any]) -> bool:
         return all(key in given and (given[key] == file[key] or not key.endswith("_target_")) for key in file)
@@ -173,16 +163,8 @@ def _file(path: Path) -> dict[str, Any]:
     content = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
     content.pop("hydra", None)
     bases = (path.with_name(f"{name}.yaml") for name in content.pop("defaults", []) if isinstance(name, str))
-    return {key: value for base in bases if base.exists() for key, value in _file(base).items()} | dict(_flat(content))
-
-
-def _flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """The values in nodes, with their keys."""
-    if isinstance(node, Mapping) and node:
-        for name, value in node.items():
-            yield from _flat(value, _join(key, name))
-    elif key:
-        yield key, node
+    inherited = {key: value for base in bases if base.exists() for key, value in _file(base).items()}
+    return inherited | dict(flattened(content))
 
 
 def _overlaps(key: str, names: Collection[str]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from src.config.compose import COMBINED, is_group, plain
+from src.config.compose import COMBINED, flattened, is_group, plain
 from src.config.instantiate import ConfigError
 from src.runs.folder import RunFolder
 from src.runs.upgrade import load_config
@@ -47,7 +47,7 @@ def identifying(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: a whole configuration in plain containers, resolved or not.
     """
-    flat = dict(_flattened(config))
+    flat = dict(flattened(config))
     # Published files are the same wherever they are.
     ignored = _NOT_PART_OF_IDENTITY + (("dataset.path",) if "dataset.mirrors" in flat else ())
     return {key: value for key, value in flat.items() if not _is_within(key, ignored)}
@@ -130,12 +130,3 @@ def _short(override: str) -> str:
 def _is_within(key: str, nodes: Sequence[str]) -> bool:
     """Whether a dotted key is one of some nodes, or in one."""
     return any(f"{key}.".startswith(f"{node}.") for node in nodes)
-
-
-def _flattened(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested dictionaries, by dotted key; lists and empty dictionaries are values."""
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from types import FrameType
 from typing import TypeVar
@@ -110,16 +110,21 @@ def from_first(value: _Value) -> _Value:
     return values[0]
 
 
-@contextmanager
-def signals() -> Iterator[None]:
+def signals() -> AbstractContextManager[None]:
     """Outside training, SIGTERM, SIGINT, SIGHUP and SIGUSR1 end the run at once, with its status written."""
 
     def stop(number: int, _: FrameType | None) -> None:
         raise Interrupted(signal.Signals(number))
 
-    handlers = {number: signal.signal(number, stop) for number in heeded()}
+    return handling(heeded(), stop)
+
+
+@contextmanager
+def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have signals handled so for a while."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

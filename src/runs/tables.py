@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -42,6 +42,16 @@ def rich_table(
         result.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row, style in zip(rows, [None] * len(rows) if styles is None else styles, strict=True):
         result.add_row(*row, style=style)
+    return result
+
+
+def fact_table(title: str, facts: Mapping[str, str], bold: Collection[str] = ()) -> Table:
+    """Names and what is known of each, without a head."""
+    result = Table(title=title, show_header=False)
+    result.add_column(no_wrap=True)
+    result.add_column(overflow="fold")
+    for name, value in facts.items():
+        result.add_row(name, value, style="bold" if name in bold else None)
     return result
 
 

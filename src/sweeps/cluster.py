@@ -41,14 +41,7 @@ _JOIN_SECONDS = 300
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many runs there is room for at a time, and what each is given.
-
-    Args:
-        slots: runs at a time.
-        gpus: of each, in Ray's sense; 0 is none.
-        cpus: of each, in Ray's sense.
-        threads: of each.
-    """
+    """How many runs there is room for at a time, and what each is given, GPUs and cores in Ray's sense."""
 
     slots: int
     gpus: float
@@ -57,15 +50,7 @@ class Capacity:
 
     @classmethod
     def of(cls, sweep: Sweep, nodes: Sequence[tuple[float, float]]) -> Capacity:
-        """Share machines out.
-
-        Args:
-            sweep: what it asks for.
-            nodes: (GPUs, cores) of each machine.
-
-        Raises:
-            ConfigError: if no machine has as much as one run is to have.
-        """
+        """Share machines, each (GPUs, cores), out. Raises ConfigError if none has as much as one run is to have."""
         cfg = sweep.cfg
         most_gpus, most_cores = (max(column) for column in zip(*nodes, strict=True))
         gpus = float(cfg.gpus_per_trial) if most_gpus or cfg.gpus_per_trial > 1 else 0.0
@@ -150,11 +135,7 @@ def ray_session(sweep: Sweep) -> Iterator[Capacity]:
 
 
 def _join(address: str, nodes: int, options: dict[str, Any]) -> None:
-    """Join a cluster, and wait for its machines if there are to be several: they start at different times.
-
-    Raises:
-        ConfigError: if that does not succeed.
-    """
+    """Join a cluster and wait for its machines, which start at different times. Raises ConfigError if that fails."""
     import ray
 
     until = time.monotonic() + (_JOIN_SECONDS if nodes > 1 else 0)

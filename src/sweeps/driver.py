@@ -22,6 +22,7 @@ from src.config.compose import plain
 from src.config.instantiate import ConfigError
 from src.runs import identity
 from src.runs.checkpoints import write_text
+from src.runs.process import handling
 from src.sweeps.cluster import TRAIN, Capacity, check_gpus, ray_session
 from src.sweeps.live_table import LiveTable
 from src.sweeps.space import random_points
@@ -35,30 +36,24 @@ _LOUD = ("ray", "ray.tune.execution.tune_controller", "ray.tune.tune", "ray.tune
 
 
 def run_sweep(sweep: Sweep, words: Sequence[str]) -> TrialStore:
-    """Run what is left of a sweep.
-
-    Args:
-        sweep: what to run.
-        words: the command, for its folder.
-
-    Returns:
-        What became of its trials.
-
-    Raises:
-        ConfigError: before anything is started, if something cannot be honoured.
-    """
+    """Run what is left of a sweep; its folder keeps the words of the command. Raises ConfigError before any starts."""
     check_gpus(sweep)
     with _locked(sweep.folder):
         store, trials = TrialStore(sweep.folder, sweep.metric), sweep.trials()
-        _check_trials([trial for trial in trials or [_example(sweep)] if not _is_finished(store, trial)])
-        write_text(sweep.folder / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(_description(sweep, words))))
+        # Of a search some trial, to see whether there can be any.
+        examples = trials or [sweep.trial(random_points(sweep.axes, sweep.sets, 1, sweep.cfg.seed)[0])]
+        finished = {name for name, record in store.records.items() if record.finished}
+        _check_trials([trial for trial in examples if trial.name not in finished])
+        axes = [repr(axis) for axis in sweep.axes]
+        description = {"command": list(words), "fixed": list(sweep.fixed), "axes": axes, **plain(sweep.cfg)}
+        write_text(sweep.folder / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(description)))
         for trial in trials:
             store.add(trial.name, trial.folder, list(trial.point), trial.epochs)
         names = {trial.name for trial in trials} or set(store.records)
         left = [record for name, record in store.records.items() if name in names and not record.finished]
         if left or _proposals_left(sweep, store):
             with (
-                _signals_as_interrupt(),
+                handling((signal.SIGTERM, signal.SIGHUP), lambda *_: signal.raise_signal(signal.SIGINT)),
                 LiveTable(store, names if trials else None) as live_table,
                 ray_session(sweep) as capacity,
             ):
@@ -68,37 +63,13 @@ def run_sweep(sweep: Sweep, words: Sequence[str]) -> TrialStore:
         return store
 
 
-def _is_finished(store: TrialStore, trial: Trial) -> bool:
-    """Whether nothing is left to do for a trial."""
-    return trial.name in store.records and store.records[trial.name].finished
-
-
-def _example(sweep: Sweep) -> Trial:
-    """Some trial of a search, to see whether there can be any."""
-    return sweep.trial(random_points(sweep.axes, sweep.sets, 1, sweep.cfg.seed)[0])
-
-
 def _proposals_left(sweep: Sweep, store: TrialStore) -> int:
     """How many more points Optuna may propose."""
     return max(0, sweep.cfg.trials - len(store.records)) if sweep.cfg.search == "optuna" else 0
 
 
-def _description(sweep: Sweep, words: Sequence[str]) -> dict[str, Any]:
-    """What a sweep is, for its folder."""
-    return {
-        "command": list(words),
-        "fixed": list(sweep.fixed),
-        "axes": [repr(axis) for axis in sweep.axes],
-        **plain(sweep.cfg),
-    }
-
-
 def _check_trials(trials: Sequence[Trial]) -> None:
-    """Build every net, and prepare every data set once, before the first run is started.
-
-    Raises:
-        ConfigError: with the point that cannot be.
-    """
+    """Build every net, and prepare every data set once. Raises ConfigError with the point that cannot be."""
     prepared = set()
     for trial in trials:
         try:
@@ -113,28 +84,9 @@ def _check_trials(trials: Sequence[Trial]) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a sweep's lock.
-
-    Raises:
-        ConfigError: if another driver has it.
-    """
+    """Hold a sweep's lock. Raises ConfigError if another driver has it."""
     with identity.locked(folder, lambda: f"{folder} is being run by another process; wait for it or stop it."):
         yield
-
-
-@contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP do what Ctrl-C does."""
-
-    def interrupt(*_: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _run_trials(sweep: Sweep, store: TrialStore, left: Sequence[TrialRecord], capacity: Capacity) -> None:

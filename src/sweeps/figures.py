@@ -18,16 +18,7 @@ _MOST_TICKS = 12
 def axis_figure(
     values: Sequence[str], scores: Mapping[str, Sequence[float | None]], labels: Mapping[str, str]
 ) -> bytes:
-    """The metrics of trials against what one axis of a sweep was in them, with the means.
-
-    Args:
-        values: of the axis, one for each trial, as they are written in an override.
-        scores: by metric, one for each trial; None is left out.
-        labels: `xlabel`, `ylabel` and `title`.
-
-    Returns:
-        The content of a PNG file.
-    """
+    """A PNG of trials' metrics, None left out, against what one axis was in each, as overrides have it, with means."""
     drawn = figure(6.4, 4.2)
     axes = drawn.subplots()
     positions, names = _positions(values)

@@ -23,12 +23,7 @@ _PERIOD = 1.0
 
 
 class LiveTable:
-    """Shows a store until it is left.
-
-    Args:
-        store: what is shown.
-        names: of which trials; None is all.
-    """
+    """Shows a store until it is left: the trials of some names, or all."""
 
     def __init__(self, store: TrialStore, names: Collection[str] | None = None) -> None:
         self.slots = 1

@@ -28,14 +28,7 @@ Point = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Interval:
-    """Numbers from low to high.
-
-    Args:
-        low: smallest.
-        high: largest; of whole numbers it is one of them.
-        whole: only whole numbers.
-        logarithmic: uniform in the logarithm.
-    """
+    """Numbers from low to high, both among them if only whole ones are; uniform, or uniform in the logarithm."""
 
     low: float
     high: float
@@ -80,11 +73,7 @@ def _written(value: float) -> str:
 
 
 def parse_override(override: str) -> Override:
-    """Read an override.
-
-    Raises:
-        ConfigError: if it is none.
-    """
+    """Read an override. Raises ConfigError if it is none."""
     try:
         return OverridesParser.create().parse_override(override)
     except HydraException as error:
@@ -94,11 +83,7 @@ def parse_override(override: str) -> Override:
 
 
 def parse_axis(override: str) -> Axis:
-    """Read an axis.
-
-    Raises:
-        ConfigError: if it is none, or an empty one.
-    """
+    """Read an axis. Raises ConfigError if it is none, or an empty one."""
     parsed = parse_override(override)
     key, value = parsed.get_key_element(), parsed.value()
     if isinstance(value, IntervalSweep):
@@ -112,11 +97,7 @@ def parse_axis(override: str) -> Axis:
 
 
 def _interval(key: str, value: IntervalSweep) -> Interval:
-    """An interval, checked.
-
-    Raises:
-        ConfigError: if it is empty, or its logarithm is asked for and it is not positive.
-    """
+    """An interval. Raises ConfigError if it is empty, or is to have a logarithm and is not positive."""
     result = Interval(
         value.start, value.end, isinstance(value.start, int) and isinstance(value.end, int), "log" in value.tags
     )
@@ -131,11 +112,7 @@ def _interval(key: str, value: IntervalSweep) -> Interval:
 
 
 def listed_points(texts: Iterable[str]) -> list[Point]:
-    """A list of points, each some overrides separated by spaces.
-
-    Raises:
-        ConfigError: if one is empty, or sweeps itself.
-    """
+    """Read points, each some overrides separated by spaces. Raises ConfigError if one is empty, or sweeps itself."""
     result = []
     for text in texts:
         overrides = tuple(shlex.split(text))
@@ -146,11 +123,7 @@ def listed_points(texts: Iterable[str]) -> list[Point]:
 
 
 def grid_points(axes: Sequence[Axis], sets: Sequence[Point]) -> list[Point]:
-    """Every combination of the values of all axes, for every set of overrides.
-
-    Raises:
-        ConfigError: if an axis is an interval.
-    """
+    """Every combination of all axes, for every set of overrides. Raises ConfigError if an axis is an interval."""
     for each in axes:
         if each.interval:
             raise ConfigError(

@@ -60,12 +60,7 @@ class TrialRecord:
 
 
 class TrialStore:
-    """The records of all trials of a sweep; every change of a state is written at once.
-
-    Args:
-        folder: of the sweep.
-        metric: what `TrialRecord.value` is of.
-    """
+    """The records of all trials of a sweep, with values of one metric; every change of a state is written at once."""
 
     def __init__(self, folder: Path, metric: str) -> None:
         self.folder, self.metric = folder, metric

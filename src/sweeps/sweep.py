@@ -107,11 +107,7 @@ class Sweep:
         return list(dict.fromkeys([*own, *(each.key for each in self.axes)]))
 
     def trial(self, point: Point) -> Trial:
-        """The run at a point.
-
-        Raises:
-            ConfigError: if it cannot be.
-        """
+        """The run at a point. Raises ConfigError if it cannot be."""
         cfg = compose_config([*self.fixed, *point])
         check_train(cfg)
         there = identity.existing(cfg)
@@ -121,11 +117,7 @@ class Sweep:
         return Trial(folder.name, folder, point, cfg.train.epochs, cfg)
 
     def trials(self) -> list[Trial]:
-        """Those that are known before anything has run: all, but for a search by Optuna; of equal runs the first.
-
-        Raises:
-            ConfigError: if one cannot be.
-        """
+        """Those known before anything has run: none of a search by Optuna; of equal runs the first."""
         if self.cfg.search == "optuna":
             return []
         chosen = (

@@ -146,11 +146,7 @@ class Worker(tune.Trainable):
         return facts | (status.get("latest") or {} if self.epoch < self.order.epochs else {})
 
     def _last_report(self) -> dict[str, Any]:
-        """What a run came to.
-
-        Raises:
-            _RetryError: if it was killed, or failed for a reason that need not come again.
-        """
+        """What a run came to. Raises _RetryError if it was killed, or failed for a reason that need not come again."""
         self._write_placement()
         status = _read_json(Path(self.order.folder) / "status.json")
         facts = self._facts(status) | {"done": True}

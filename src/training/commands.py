@@ -1,11 +1,13 @@
-"""What the commands in scripts/ share: data without a model, and user errors on one line."""
+"""What the commands in scripts/ share: arguments, user errors on one line, and data without a model."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
@@ -27,11 +29,29 @@ class Data(NamedTuple):
     module: ImageDataModule
 
 
-def fail(error: Exception) -> NoReturn:
-    """Exit with the message, or with the traceback if HYDRA_FULL_ERROR is set."""
-    if os.environ.get("HYDRA_FULL_ERROR"):
-        raise error
-    sys.exit(f"error: {error}")
+def parser(doc: str, overrides: str = "", metavar: str = "key=value") -> ArgumentParser:
+    """A parser that describes a script by what its docstring says before the colon.
+
+    Args:
+        doc: of the script.
+        overrides: help of the arguments without a flag, if it takes any.
+        metavar: what one of them looks like.
+    """
+    result = ArgumentParser(description=doc.partition(":")[0])
+    if overrides:
+        result.add_argument("overrides", nargs="*", metavar=metavar, help=overrides)
+    return result
+
+
+@contextmanager
+def user_errors(*more: type[Exception]) -> Iterator[None]:
+    """Exit with the message of a ConfigError or one of some more; if HYDRA_FULL_ERROR is set, with the traceback."""
+    try:
+        yield
+    except (ConfigError, *more) as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        sys.exit(f"error: {error}")
 
 
 def load_data(overrides: Sequence[str]) -> Data:

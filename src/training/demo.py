@@ -153,12 +153,7 @@ def _outcome(cfg: DictConfig, changes: Sequence[str]) -> Outcome:
 
 
 def _accuracy_by_angle(net: nn.Module, data: ImageDataModule) -> Tensor:
-    """On all test images turned by each of `ANGLES`, (k,).
-
-    Args:
-        net: normalised images (n, c, y, x) to logits.
-        data: whose test images are upright.
-    """
+    """On all test images, which are upright, turned by each of `ANGLES`, (k,)."""
     test = data.datasets["test"]
     images, labels = test.finish(test[0, torch.arange(len(test))], torch.device("cpu"))
     return score_under(net, images, labels, turns(ANGLES), data.border)

@@ -24,17 +24,26 @@ from rich.filesize import decimal
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PYTHON = (3, 11)
-_LITTLE_DISK, _LITTLE_MEMORY, _FEW_FILES = 5 * 10**9, 2 * 10**9, 1024
+_LITTLE_DISK, _LITTLE_MEMORY = 5 * 10**9, 2 * 10**9
 _INSTALL = "make setup"
+_AFTER_MALICE = f"remove the environment, change every password and key that this machine holds, then {_INSTALL}"
 _CGROUP = Path("/sys/fs/cgroup")
+
+
+_State = Literal["ok", "warning", "problem"]
 
 
 class _Finding(NamedTuple):
     """What a check has found, and what to do unless all is well."""
 
-    state: Literal["ok", "warning", "problem"]
+    state: _State
     found: str
     advice: str = ""
+
+
+def _judge(otherwise: _State, found: str, advice: str) -> _Finding:
+    """All is well where there is nothing to advise."""
+    return _Finding(otherwise if advice else "ok", found, advice)
 
 
 def examine(checks: Mapping[str, Callable[[], _Finding]]) -> Iterator[tuple[str, _Finding]]:
@@ -57,12 +66,10 @@ def all_checks(overrides: Sequence[str] = ()) -> dict[str, Callable[[], _Finding
     return {
         "python": _python,
         "packages": partial(_packages, _ROOT / "requirements.txt"),
-        "bad versions": _bad_versions,
         "torch": _torch,
         "GPUs": _gpus,
         "cores": _cores,
         "memory": _memory,
-        "open files": _open_files,
         "configuration": lambda: configured,
         **{f"paths.{name}": partial(_folder, name, folder) for name, folder in paths.items()},
         "training step": _trains,
@@ -71,10 +78,9 @@ def all_checks(overrides: Sequence[str] = ()) -> dict[str, Callable[[], _Finding
 
 
 def _python() -> _Finding:
-    found, needed = f"{platform.python_version()} at {sys.executable}", ".".join(map(str, _PYTHON))
-    if sys.version_info[:2] < _PYTHON:
-        return _Finding("problem", found, f"use {needed} or newer: make setup PYTHON=python{needed}")
-    return _Finding("ok", found)
+    needed = ".".join(map(str, _PYTHON))
+    advice = f"use {needed} or newer: make setup PYTHON=python{needed}" if sys.version_info[:2] < _PYTHON else ""
+    return _judge("problem", f"{platform.python_version()} at {sys.executable}", advice)
 
 
 def _packages(requirements: Path) -> _Finding:
@@ -87,7 +93,8 @@ def _packages(requirements: Path) -> _Finding:
         if not found or not requirement.specifier.contains(found, prereleases=True)
     ]
     found = "; ".join(wrong) or f"{len(wanted)} within the bounds of {requirements.name}"
-    return _Finding("problem", found, _INSTALL) if wrong else _Finding("ok", found)
+    malicious = _version("lightning") in ("2.6.2", "2.6.3")
+    return _judge("problem", found, "" if not wrong else _AFTER_MALICE if malicious else _INSTALL)
 
 
 def _required(text: str) -> list[Requirement]:
@@ -104,17 +111,6 @@ def _version(name: str) -> str:
         return ""
 
 
-def _bad_versions() -> _Finding:
-    """Versions that must not be there, whatever requirements.txt says."""
-    lightning, omegaconf, hydra = map(_version, ("lightning", "omegaconf", "hydra-core"))
-    if lightning in ("2.6.2", "2.6.3"):
-        advice = f"remove the environment, change every password and key that this machine holds, then {_INSTALL}"
-        return _Finding("problem", f"lightning {lightning}, a release with malicious code", advice)
-    if omegaconf.startswith("2.4") and hydra.startswith("1.3"):
-        return _Finding("problem", f"omegaconf {omegaconf}, which hydra {hydra} does not work with", _INSTALL)
-    return _Finding("ok", "none")
-
-
 def _torch() -> _Finding:
     """The build of torch, and whether it can use the GPUs that the driver sees."""
     try:
@@ -129,8 +125,8 @@ def _torch() -> _Finding:
         return _Finding("problem", f"{found}, but the driver has {seen}", advice)
     if not seen or not (obstacle := _no_cuda()):
         return _Finding("ok", found)
-    found, hidden = f"{found}, but cannot use {seen}: {obstacle}", os.environ.get("CUDA_VISIBLE_DEVICES")
-    if hidden is not None:
+    found = f"{found}, but cannot use {seen}: {obstacle}"
+    if (hidden := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return _Finding("warning", found, f"unset CUDA_VISIBLE_DEVICES, which is {hidden!r}, unless that is meant")
     return _Finding("problem", found, "update the driver, or install a build of torch for its CUDA")
 
@@ -151,10 +147,10 @@ def _no_cuda() -> str:
 def _gpus_of_driver() -> list[str]:
     """The GPUs that nvidia-smi lists; none where there is no nvidia-smi, or it has no GPU."""
     try:
-        lines = _output("nvidia-smi", "-L")
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line.partition(" (UUID")[0] for line in lines if line.startswith("GPU ")]
+    return [line.partition(" (UUID")[0] for line in done.stdout.splitlines() if line.startswith("GPU ")]
 
 
 def _gpus() -> _Finding:
@@ -172,7 +168,7 @@ def _gpus() -> _Finding:
         except Exception as error:
             found[-1] += f": {_first_line(error)}"
             advice = "free its memory, update the driver, or install a build of torch for this GPU"
-    return _Finding("problem" if advice else "ok", "; ".join(found), advice)
+    return _judge("problem", "; ".join(found), advice)
 
 
 def _cores() -> _Finding:
@@ -183,13 +179,12 @@ def _cores() -> _Finding:
     if quota := _granted("cpu.max"):
         usable = min(usable, quota[0] / quota[1])
     threads = torch.get_num_threads()
-    found = f"{usable:g} of {os.cpu_count()} cores usable, {threads} threads"
+    advice = ""
     if threads > max(1, usable):
         advice = f"export OMP_NUM_THREADS={max(1, int(usable))}: threads that share a core wait for each other"
-        return _Finding("warning", found, advice)
-    if threads == 1 and usable >= 2:
-        return _Finding("warning", found, "unset OMP_NUM_THREADS, or set it to the number of cores")
-    return _Finding("ok", found)
+    elif threads == 1 and usable >= 2:
+        advice = "unset OMP_NUM_THREADS, or set it to the number of cores"
+    return _judge("warning", f"{usable:g} of {os.cpu_count()} cores usable, {threads} threads", advice)
 
 
 def _memory() -> _Finding:
@@ -200,7 +195,7 @@ def _memory() -> _Finding:
     if limit := _granted("memory.max"):
         free, total = min(free, limit[0] - sum(_granted("memory.current"))), min(total, limit[0])
     advice = "" if free >= _LITTLE_MEMORY else "close other programs; data sets are held in memory"
-    return _Finding("warning" if advice else "ok", f"{decimal(free)} free of {decimal(total)}", advice)
+    return _judge("warning", f"{decimal(free)} free of {decimal(total)}", advice)
 
 
 def _granted(name: str) -> list[int]:
@@ -209,17 +204,6 @@ def _granted(name: str) -> list[int]:
         return [int(word) for word in (_CGROUP / name).read_text().split()]
     except (OSError, ValueError):
         return []
-
-
-def _open_files() -> _Finding:
-    """How many files a process may have open."""
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit == resource.RLIM_INFINITY or limit >= _FEW_FILES:
-        return _Finding("ok", "no limit" if limit == resource.RLIM_INFINITY else f"at most {limit:,}")
-    advice = f"ulimit -n {_FEW_FILES}, or have the limit raised: processes that read have many files open"
-    return _Finding("warning", f"at most {limit:,}", advice)
 
 
 def _configuration(overrides: Sequence[str]) -> tuple[_Finding, dict[str, Path]]:
@@ -252,7 +236,7 @@ def _folder(name: str, folder: Path) -> _Finding:
         return _Finding("problem", f"{folder} cannot be written to: {reason}", advice)
     full = name != "data" and free < _LITTLE_DISK
     advice = f"make room, or name another folder with paths.{name}=..." if full else ""
-    return _Finding("warning" if full else "ok", f"{folder} {made}; {decimal(free)} free at {there}", advice)
+    return _judge("warning", f"{folder} {made}; {decimal(free)} free at {there}", advice)
 
 
 def _trains() -> _Finding:
@@ -274,21 +258,16 @@ def _trains() -> _Finding:
 
 def _git(root: Path) -> _Finding:
     """The commit that runs will name, and whether files differ from it."""
-    try:
-        (commit,) = _output("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
-        changed = _output("git", "-C", str(root), "status", "--porcelain")
-    except (OSError, subprocess.SubprocessError):
+    from src.runs.commit import git
+
+    head, changed = git("rev-parse", "--short=12", "HEAD", root=root), git("status", "--porcelain", root=root)
+    if head is None or changed is None:
         advice = "git init, and commit: then every run says which code it ran"
         return _Finding("warning", "no commit that runs could name", advice)
     if not changed:
-        return _Finding("ok", f"{commit}, clean")
-    found = f"{commit}, and {len(changed)} changed file{'s' * (len(changed) != 1)}"
+        return _Finding("ok", f"{head[0]}, clean")
+    found = f"{head[0]}, and {len(changed)} changed file{'s' * (len(changed) != 1)}"
     return _Finding("warning", found, "commit before runs that are to be repeated")
-
-
-def _output(*command: str) -> list[str]:
-    """The lines that a program prints."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
 
 
 def _first_line(error: Exception) -> str:

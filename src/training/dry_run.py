@@ -9,11 +9,11 @@ from lightning.pytorch import LightningDataModule
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.table import Table
 
 from src.config.compose import plain
 from src.runs import identity
 from src.runs.status import read_status
+from src.runs.tables import fact_table
 from src.training.recipe import build
 from src.training.run import Request, check_train, folder_of
 
@@ -27,7 +27,7 @@ def describe(cfg: DictConfig, request: Request) -> None:
     check_train(cfg)
     recipe, folder = build(cfg), folder_of(cfg, request)
     parameters = sum(parameter.numel() for parameter in recipe.model.net.parameters())
-    rows = {
+    facts = {
         "folder": str(folder),
         "would": _outcome(recipe.cfg, folder, request.force),
         "parameters": f"{parameters:,}",
@@ -36,12 +36,9 @@ def describe(cfg: DictConfig, request: Request) -> None:
         "batch": f"{cfg.train.batch_size} over all devices, {cfg.train.accumulate} to a step",
         "learning rate": f"{cfg.optimizer.lr}",
     }
-    result = Table(show_header=False, title="Nothing was trained")
-    for row in rows.items():
-        result.add_row(*row)
-    console = Console()
-    console.print(Syntax(OmegaConf.to_yaml(OmegaConf.create(plain(recipe.cfg))), "yaml", background_color="default"))
-    console.print(result)
+    out = Console()
+    out.print(Syntax(OmegaConf.to_yaml(OmegaConf.create(plain(recipe.cfg))), "yaml", background_color="default"))
+    out.print(fact_table("Nothing was trained", facts))
 
 
 def _data(datamodule: LightningDataModule) -> dict[str, str]:
@@ -66,11 +63,7 @@ def _outcome(cfg: DictConfig, folder: Path, force: bool) -> str:
 
 def _devices(cfg: DictConfig) -> str:
     """What would be trained on."""
-    gpus = torch.cuda.device_count()
-    kind = cfg.trainer.accelerator
-    if kind == "auto":
-        kind = "gpu" if gpus else "cpu"
+    trainer, gpus = cfg.trainer, torch.cuda.device_count()
+    kind = trainer.accelerator if trainer.accelerator != "auto" else "gpu" if gpus else "cpu"
     found = f" ({gpus} found)" if kind in ("gpu", "cuda") else ""
-    return (
-        f"{cfg.trainer.devices} x {kind}{found} on {cfg.trainer.num_nodes} machine(s), precision {cfg.train.precision}"
-    )
+    return f"{trainer.devices} x {kind}{found} on {trainer.num_nodes} machine(s), precision {cfg.train.precision}"

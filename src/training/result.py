@@ -9,9 +9,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.table import Table
 
-from src.config.keys import locate
+from src.config.instantiate import locate
 from src.models.tasks import Task
 from src.runs.status import read_status
+from src.runs.tables import fact_table
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,12 @@ class Result:
 def table(result: Result, cfg: DictConfig) -> Table:
     """What is printed at the end of a run of a configuration, as long as its folder is there."""
     scores = _scores(result.metrics, cfg)
-    rows = scores | {
+    facts = scores | {
         "parameters": f"{int(result.metrics['parameters']):,}",
         "training time": f"{read_status(result.folder).get('seconds', 0):.0f} s",
         "folder": str(result.folder),
     }
-    lines = Table(show_header=False, title="Result")
-    lines.add_column()
-    lines.add_column(overflow="fold")
-    for name, value in rows.items():
-        lines.add_row(name, value, style="bold" if name == next(iter(scores)) else None)
-    return lines
+    return fact_table("Result", facts, bold=[next(iter(scores))])
 
 
 def _scores(metrics: Mapping[str, float], cfg: DictConfig) -> dict[str, str]:

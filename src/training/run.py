@@ -144,11 +144,7 @@ def _final_metrics(folder: Path) -> dict[str, float] | None:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Hold a run's lock, in the first of its processes.
-
-    Raises:
-        ConfigError: if another run has it.
-    """
+    """Hold a run's lock, in the first of its processes. Raises ConfigError if another run has it."""
     if rank() > 0:
         yield
         return
