@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from src.analysis.actions import Action, acting, actions, kinds
 from src.analysis.drawing import pixels
-from src.analysis.equivariance import Study, lie_derivative, measure, score_under
+from src.analysis.equivariance import Study, _lie_derivative, measure, score_under
 from src.analysis.equivariance_figures import draw_curves, draw_layers, explain
-from src.analysis.moving import faded, field_error, full_precision, predict, scales, translated, watched
+from src.analysis.moving import _full_precision, faded, field_error, predict, scales, translated, watched
 from src.callbacks.equivariance_error import EquivarianceError
 from src.groups import SO2, Dilation, Group, Trivial
 from src.models import Field, GConv
@@ -139,7 +139,7 @@ def test_precision_is_that_of_the_net_and_no_less() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert torch.equal(predict(net, images), expected)
             assert not torch.equal(net(images), expected)
-    with full_precision("cpu"):
+    with _full_precision("cpu"):
         assert torch.backends.cudnn.conv.fp32_precision == "ieee"
     assert torch.backends.cudnn.conv.fp32_precision == before
 
@@ -266,8 +266,8 @@ def test_lie_derivatives_that_are_known(size: tuple[int, int]) -> None:
     ):
         logits = net(images)
         unit = logits.norm() / (logits - logits.mean(0)).norm()
-        assert lie_derivative(net, images, "rotation") == pytest.approx(rotation * unit.item(), rel=0.02, abs=0.02)
-        assert lie_derivative(net, images, "scale") == pytest.approx(scale * unit.item(), rel=0.02)
+        assert _lie_derivative(net, images, "rotation") == pytest.approx(rotation * unit.item(), rel=0.02, abs=0.02)
+        assert _lie_derivative(net, images, "scale") == pytest.approx(scale * unit.item(), rel=0.02)
 
 
 def test_kinds() -> None:

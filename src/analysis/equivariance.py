@@ -47,10 +47,10 @@ from src.require import require_positive
 
 LOGITS = "logits"
 """The last layer, whose values must not change at all."""
-ROUNDING = 1e4
+_ROUNDING = 1e4
 """Errors of this many machine epsilons, 1.2e-3 in float32, are still rounding: of sums of thousands of products, norms,
 and many layers. Sound nets were seen to come to a few, broken ones to a million."""
-GENERATORS = {"rotation": ((0.0, -1.0), (1.0, 0.0)), "scale": ((1.0, 0.0), (0.0, 1.0))}
+_GENERATORS = {"rotation": ((0.0, -1.0), (1.0, 0.0)), "scale": ((1.0, 0.0), (0.0, 1.0))}
 """X of exp(t X): t is an angle in radians, or the logarithm of a scale."""
 BATCH = 32
 """Images at a time where nothing else decides."""
@@ -86,7 +86,7 @@ class Measured:
     agreement: dict[str, float]
     """By kind: how often the net as deployed decides the same for a moved image, where a task has decisions."""
     lie: dict[str, float]
-    """By kind: see `lie_derivative`."""
+    """By kind: see `_lie_derivative`."""
     rotation: Curve
     scale: Curve
     flaw: Flaw | None
@@ -169,7 +169,7 @@ class Study:
         sizes = Dilation().matrix(self.scales.log()[:, None])
         return [
             *(partial(self.compare, action) for action in self.actions),
-            *(partial(lie_derivative, self.net, self.images, kind) for kind in GENERATORS),
+            *(partial(_lie_derivative, self.net, self.images, kind) for kind in _GENERATORS),
             *(partial(self.score, matrix) for matrix in torch.cat([turns, sizes])),
         ]
 
@@ -187,7 +187,7 @@ class Study:
 
         with translated(self.layers, action.element), watched(self.layers, see):
             errors[LOGITS] = relative_error(predict(self.net, moved), logits)
-        task = task_of(self.task, logits)
+        task = _task_of(self.task, logits)
         before, after = task.decisions(logits), task.decisions(predict(self.net, moved))
         if before is None:
             return errors, None
@@ -200,7 +200,7 @@ class Study:
 
     def measured(self, results: Sequence[Any]) -> Measured:
         """What the results of all tasks, in their order, come to."""
-        counts = len(self.actions), len(GENERATORS), len(self.angles), len(self.scales)
+        counts = len(self.actions), len(_GENERATORS), len(self.angles), len(self.scales)
         rest = iter(results)
         compared, slopes, turned, scaled = ([next(rest) for _ in range(count)] for count in counts)
         errors, shares = zip(*compared, strict=True)
@@ -214,7 +214,7 @@ class Study:
         return Measured(
             errors=found,
             agreement={k: mean([shares[n] for n in own]) for k, own in chosen.items() if None not in shares},
-            lie=dict(zip(GENERATORS, slopes, strict=True)),
+            lie=dict(zip(_GENERATORS, slopes, strict=True)),
             rotation=Curve(self.angles, torch.tensor(turned)),
             scale=Curve(self.scales, torch.tensor(scaled)),
             flaw=self._flaw({n: errors[n] for n in lattice}),
@@ -228,7 +228,7 @@ class Study:
 
     def _flaw(self, errors: Mapping[int, Mapping[str, float]]) -> Flaw | None:
         """The first layer in order of execution whose error, by action, is more than rounding."""
-        tolerance = ROUNDING * torch.finfo(dtype_of(self.net, self.images)).eps
+        tolerance = _ROUNDING * torch.finfo(dtype_of(self.net, self.images)).eps
         for layer in next(iter(errors.values()), {}):
             worst = max(errors, key=lambda n: errors[n][layer])
             if not errors[worst][layer] <= tolerance:
@@ -274,18 +274,18 @@ def score_under(
 
     def score(matrix: Tensor) -> float:
         outputs = torch.cat([predict(net, move(batch, matrix, border)).float() for batch in images.split(BATCH)])
-        return task_of(task, outputs).measured(outputs, targets)
+        return _task_of(task, outputs).measured(outputs, targets)
 
     with untouched(net):
         return torch.tensor([score(matrix) for matrix in matrices])
 
 
-def task_of(task: Task | None, outputs: Tensor) -> Task:
+def _task_of(task: Task | None, outputs: Tensor) -> Task:
     """The task, or classification by outputs (n, k)."""
     return Classification(outputs.shape[-1]) if task is None else task
 
 
-def lie_derivative(net: nn.Module, images: Tensor, kind: str) -> float:
+def _lie_derivative(net: nn.Module, images: Tensor, kind: str) -> float:
     r"""How fast logits change with the action, ||d/dt f(exp(tX) x)|| / ||f(x) - mean f|| at t = 0, over a batch.
 
     This is the Lie derivative of a net with invariant output, as of the paper below. The paper's code takes it of
@@ -306,7 +306,7 @@ def lie_derivative(net: nn.Module, images: Tensor, kind: str) -> float:
         https://arxiv.org/abs/2210.02984, code: https://github.com/ngruver/lie-deriv
     """
     step = 0.1 / max(half(images), 0.5)
-    generator = step * torch.tensor(GENERATORS[kind], dtype=torch.float64)
+    generator = step * torch.tensor(_GENERATORS[kind], dtype=torch.float64)
     with untouched(net):
         ahead, behind = (predict(net, move(images, torch.matrix_exp(sign * generator))) for sign in (1, -1))
     logits = (ahead + behind) / 2

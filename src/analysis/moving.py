@@ -50,12 +50,12 @@ def watched(layers: Mapping[str, GConv], see: Callable[[str, Field], None]) -> I
 
 def predict(net: nn.Module, images: Tensor) -> Tensor:
     """Logits, in the net's own precision."""
-    with full_precision(images.device.type):
+    with _full_precision(images.device.type):
         return net(images.to(dtype_of(net, images)))
 
 
 @contextmanager
-def full_precision(device: str) -> Iterator[None]:
+def _full_precision(device: str) -> Iterator[None]:
     """Neither autocast nor the shortened products of GPUs, whose errors of 1e-3 would hide those looked for."""
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
     before = [backend.fp32_precision for backend in backends]
@@ -84,7 +84,7 @@ def field_error(actual: Field, reference: Field, matrix: Tensor) -> float:
     found, planes = actual.planes(), reference.planes()
     # Coordinates of pixels need more digits than half precision has.
     planes = planes.to(torch.promote_types(planes.dtype, torch.float32))
-    expected, inside = move(planes, matrix, size=found.shape[-2:]), disc(found, matrix)
+    expected, inside = move(planes, matrix, size=found.shape[-2:]), _disc(found, matrix)
     return relative_error(found * inside, expected * inside)
 
 
@@ -95,16 +95,16 @@ def relative_error(actual: Tensor, expected: Tensor, unit: Tensor | None = None)
     return (error / norm.clamp_min(torch.finfo(norm.dtype).tiny)).item()
 
 
-def disc(images: Tensor, matrix: Tensor) -> Tensor:
+def _disc(images: Tensor, matrix: Tensor) -> Tensor:
     """Which pixels (y, x) lie in a centred disc that stays in the image, and came from within it."""
     radius = half(images) / max(1.0, stretch(torch.linalg.inv(matrix)))
     # At least the four pixels about the centre.
-    return (distance(images) <= max(radius, 0.75)).to(images)
+    return (_distance(images) <= max(radius, 0.75)).to(images)
 
 
 def faded(images: Tensor, extent: float = 1.0) -> Tensor:
     """Images that fall smoothly to zero at the rim of a disc, which stays inside them if stretched by `extent`."""
-    radius = distance(images) * extent / half(images)
+    radius = _distance(images) * extent / half(images)
     fall = ((radius - 0.75) / 0.25).clamp(0, 1)
     return images * ((1 + torch.cos(pi * fall)) / 2).to(images)
 
@@ -114,7 +114,7 @@ def stretch(matrix: Tensor) -> float:
     return torch.linalg.svdvals(matrix).max().item()
 
 
-def distance(images: Tensor) -> Tensor:
+def _distance(images: Tensor) -> Tensor:
     """Of pixels from the centre: (y, x), in pixels."""
     lines = [torch.arange(n, dtype=torch.float64, device=images.device) - (n - 1) / 2 for n in images.shape[-2:]]
     return torch.hypot(lines[0][:, None], lines[1])
