@@ -68,6 +68,10 @@ class ImageDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.source = reader(seed=seed, **options)
+        self.classes, self.targets = self.source.classes, self.source.targets
+        """How many there are, and what they are: see `Source`."""
+        self.channels, self.size = self.source.channels, self.source.size
+        """Of images; (y, x) in pixels."""
         self.augmentation = self._augmentation(augment)
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
@@ -79,24 +83,6 @@ class ImageDataModule(LightningDataModule):
         self._datasets: dict[str, ImageBatches] = {}
         self._check_counts()
         self._check_promises(classes=classes, channels=channels)
-
-    @property
-    def classes(self) -> int:
-        return self.source.classes
-
-    @property
-    def targets(self) -> str:
-        """What is learned of an image: see `Source.targets`."""
-        return self.source.targets
-
-    @property
-    def channels(self) -> int:
-        return self.source.channels
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(y, x) in pixels."""
-        return self.source.size
 
     @property
     def border(self) -> Border:
