@@ -10,8 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from src.analysis.look import untouched
 from src.data.warp import Border, warp
 from src.models import Field, GConv
+
+GENERATORS = {"rotation": ((0.0, -1.0), (1.0, 0.0)), "scale": ((1.0, 0.0), (0.0, 1.0))}
+"""X of exp(t X): t is an angle in radians, or the logarithm of a scale."""
 
 
 @contextmanager
@@ -130,3 +134,31 @@ def scales(extent: float, steps: int = 4) -> Tensor:
     low, high = (1 / extent, extent) if extent > 1 else (0.6, 1.6)
     below, above = (torch.linspace(0, log(end), steps + 1, dtype=torch.float64) for end in (low, high))
     return torch.cat([below.flip(0)[:-1], above]).exp()
+
+
+def lie_derivative(net: nn.Module, images: Tensor, kind: str) -> float:
+    r"""How fast logits change with the action, ||d/dt f(exp(tX) x)|| / ||f(x) - mean f|| at t = 0, over a batch.
+
+    This is the Lie derivative of a net with invariant output, as of the paper below. The paper's code takes it of
+    probabilities; here it is of logits, in units of their deviation over the batch, so that neither temperature nor a
+    constant matters: 1 is a change as large as that between images, per radian or per unit of log scale.
+
+    Differences are central, over a tenth of a pixel at the rim: small beside what pixels resolve, and large beside
+    rounding. They are bilinear, the difference of neighbouring pixels then, whatever the step; PyTorch's bicubic kernel
+    (a = -0.75) has 1.5 times the slope of a ramp at its pixels.
+
+    Args:
+        net: images (n, c, y, x) to logits.
+        images: zero outside.
+        kind: "rotation" or "scale".
+
+    Reference:
+        The Lie Derivative for Measuring Learned Equivariance (Gruver, Finzi, Goldblum, Wilson, ICLR 2023)
+        https://arxiv.org/abs/2210.02984, code: https://github.com/ngruver/lie-deriv
+    """
+    step = 0.1 / max(half(images), 0.5)
+    generator = step * torch.tensor(GENERATORS[kind], dtype=torch.float64)
+    with untouched(net):
+        ahead, behind = (predict(net, move(images, torch.matrix_exp(sign * generator))) for sign in (1, -1))
+    logits = (ahead + behind) / 2
+    return relative_error((ahead - behind) / (2 * step), torch.zeros_like(logits), logits - logits.mean(0))

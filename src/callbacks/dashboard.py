@@ -75,7 +75,9 @@ class Dashboard(Probe):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step == 0 and trainer.is_global_zero:
             for writer in writers(trainer):
-                writer.add_custom_scalars(_layout(_charts_of(pl_module.net, pl_module.task)))
+                charts = _charts_of(pl_module.net, pl_module.task).items()
+                multiline = {title: {name: ("Multiline", tags) for name, tags in own.items()} for title, own in charts}
+                writer.add_custom_scalars(multiline)
                 self._declare(trainer, writer, _metrics_of(pl_module.task))
                 for tag, text in _texts(self.about).items():
                     writer.add_text(tag, text, 0)
@@ -110,12 +112,9 @@ class Dashboard(Probe):
 
     def _declare(self, trainer: Trainer, writer: SummaryWriter, metrics: Sequence[str]) -> None:
         """Announce the table's columns, and the run's row."""
-        keeper = _checkpoints(trainer)
-        experiment, started, _ = _session(
-            self._parameters(), [*([f"best/{keeper.monitor}"] if keeper else []), *metrics]
-        )
-        writer.file_writer.add_summary(experiment)
-        writer.file_writer.add_summary(started)
+        best = [f"best/{keeper.monitor}"] if (keeper := _checkpoints(trainer)) else []
+        for summary in _session(self._parameters(), [*best, *metrics])[:2]:
+            writer.file_writer.add_summary(summary)
 
     def _parameters(self) -> dict[str, _Scalar]:
         """The run's row of the table."""
@@ -165,11 +164,6 @@ def _charts_of(net: nn.Module, task: Task) -> dict[str, dict[str, list[str]]]:
     if group_convolutions(net):
         looks["redundancy along the group"] = {measure: [f"redundancy/{measure}/.*"] for measure in MEASURES}
     return {"training": {**dict([loss]), **measured, **dict(others)}, **looks, "throughput": _CHARTS["throughput"]}
-
-
-def _layout(charts: Mapping[str, Mapping[str, list[str]]]) -> dict[str, dict[str, tuple[str, list[str]]]]:
-    """Charts as TensorBoard wants them."""
-    return {category: {title: ("Multiline", tags) for title, tags in own.items()} for category, own in charts.items()}
 
 
 def _texts(about: Mapping[str, Any]) -> dict[str, str]:
