@@ -18,7 +18,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from src.callbacks import Checkpoints
-from src.callbacks.dashboard import Dashboard, add_histogram, charts_of, declared, metrics_of, texts
+from src.callbacks.dashboard import Dashboard, _add_histogram, _charts_of, _declared, _metrics_of, _texts
 from src.config.compose import compose_config
 from src.models.tasks import Classification
 from src.training.recipe import build
@@ -110,7 +110,7 @@ def histograms(folder: Path) -> dict[str, list[tuple[int, Any]]]:
 
 def test_every_promised_tag_is_in_one_chart(run: tuple[Path, Witness, Trainer]) -> None:
     charts = written_charts(run[0])
-    assert charts == charts_of(run[2].lightning_module.net, TASK)
+    assert charts == _charts_of(run[2].lightning_module.net, TASK)
     expected = {tag: place for tag, place in PROMISED.items() if place[1] not in ("scale", "reflection")}
     assert {tag: shown(charts, tag) for tag in expected} == {tag: [place] for tag, place in expected.items()}
     assert set(expected.values()) == {(category, title) for category, own in charts.items() for title in own}
@@ -118,7 +118,7 @@ def test_every_promised_tag_is_in_one_chart(run: tuple[Path, Witness, Trainer]) 
 
 def test_charts_are_those_of_the_group() -> None:
     def charts(*overrides: str) -> dict[str, dict[str, list[str]]]:
-        return charts_of(build(compose_config([*SMALL, *overrides])).model.net, TASK)
+        return _charts_of(build(compose_config([*SMALL, *overrides])).model.net, TASK)
 
     error = "equivariance error"
     assert charts("group=sim2", "group.elements=[4,2]")[error].keys() == {"rotation", "scale", "random", "lattice"}
@@ -131,7 +131,7 @@ def test_charts_are_those_of_the_group() -> None:
 
 @pytest.mark.parametrize("tag", ["train/losses", "redundancy/firsts/x", "time/Dashboard_share", "hp_metric", "val/x"])
 def test_no_chart_shows_another_tag(tag: str) -> None:
-    assert shown(charts_of(build(compose_config(SMALL)).model.net, TASK), tag) == []
+    assert shown(_charts_of(build(compose_config(SMALL)).model.net, TASK), tag) == []
 
 
 def test_the_table_of_runs(run: tuple[Path, Witness, Trainer]) -> None:
@@ -141,7 +141,7 @@ def test_the_table_of_runs(run: tuple[Path, Witness, Trainer]) -> None:
     assert values == {"lr": 0.1, "elements": "[8, 3]", "net": "ckgresnet", "augmented": "True"}
     experiment = data["_hparams_/experiment"].experiment
     assert {info.name for info in experiment.hparam_infos} == set(values)
-    assert [info.name.tag for info in experiment.metric_infos] == ["best/val/loss", *metrics_of(TASK)]
+    assert [info.name.tag for info in experiment.metric_infos] == ["best/val/loss", *_metrics_of(TASK)]
     assert data["_hparams_/session_end_info"].session_end_info.status == 1, "STATUS_SUCCESS of its protocol"
     assert "hp_metric" not in points(run[0])
 
@@ -163,7 +163,7 @@ def test_texts_say_where_a_run_comes_from(run: tuple[Path, Witness, Trainer]) ->
     assert "| commit | `0123abc` |" in origin
     assert "| torch | `2.0` |" in origin
     assert sys.argv[0] in origin
-    assert "commit" not in texts({})["about/origin"]
+    assert "commit" not in _texts({})["about/origin"]
 
 
 def test_histograms_of_weights_and_gradients(run: tuple[Path, Witness, Trainer]) -> None:
@@ -184,7 +184,7 @@ def test_histograms_of_weights_and_gradients(run: tuple[Path, Witness, Trainer])
 def test_weights_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="tensorboard")
     for tag, values in {"some": [1.0, float("nan"), 3.0], "none": [float("inf")]}.items():
-        add_histogram(logger.experiment, tag, torch.tensor(values), 0)
+        _add_histogram(logger.experiment, tag, torch.tensor(values), 0)
     logger.finalize("success")
     ((_, histogram),) = histograms(tmp_path)["some"]
     assert (histogram.num, histogram.sum) == (2, 4)
@@ -194,7 +194,7 @@ def test_weights_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [{"a": 1}, object(), 1j])
 def test_a_parameter_that_cannot_be_shown_is_named(value: Any) -> None:
     with pytest.raises(ValueError, match="`hparams` must name keys of scalars or lists, but optimizer is"):
-        declared({"lr": 0.1, "optimizer": value})
+        _declared({"lr": 0.1, "optimizer": value})
 
 
 def test_columns_are_keys() -> None:

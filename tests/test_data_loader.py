@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from src.data.augment import Augmentation
-from src.data.loader import Batch, Batches, ImageBatches, Loader
+from src.data.loader import Batches, ImageBatches, Loader, _Batch
 from src.data.sources import Split, Statistics, statistics
 
 N = 23
@@ -29,16 +29,16 @@ def loader(
     return Loader(dataset, Batches(N, batch_size, seed, **place), workers)
 
 
-def epoch(loader: Loader, number: int) -> list[Batch]:
+def epoch(loader: Loader, number: int) -> list[_Batch]:
     loader.sampler.set_epoch(number)
     return list(loader)
 
 
-def equal(a: Iterable[Batch], b: Iterable[Batch]) -> bool:
+def equal(a: Iterable[_Batch], b: Iterable[_Batch]) -> bool:
     return all(torch.equal(x, y) for left, right in zip(a, b, strict=True) for x, y in zip(left, right, strict=True))
 
 
-def labels(batches: Iterable[Batch]) -> list[int]:
+def labels(batches: Iterable[_Batch]) -> list[int]:
     return torch.cat([y for _, y in batches]).tolist()
 
 
@@ -76,7 +76,7 @@ def test_global_random_numbers_are_untouched(workers: int) -> None:
 def test_augmentation_belongs_to_the_sample() -> None:
     """Neither the order nor the batch size decides how a sample is turned; the epoch does."""
 
-    def by_label(batches: list[Batch]) -> torch.Tensor:
+    def by_label(batches: list[_Batch]) -> torch.Tensor:
         return torch.cat([x for x, _ in batches])[torch.tensor(labels(batches)).argsort()]
 
     dataset = ImageBatches(SPLIT, statistics(SPLIT.images), TURN, 0)

@@ -19,9 +19,18 @@ from torch import Tensor, nn
 
 from src.analysis.actions import Action, acting, actions, kinds
 from src.analysis.drawing import pixels
-from src.analysis.equivariance import Study, lie_derivative, measure, score_under
+from src.analysis.equivariance import Study, measure, score_under
 from src.analysis.equivariance_figures import draw_curves, draw_layers, explain
-from src.analysis.moving import faded, field_error, full_precision, predict, scales, translated, watched
+from src.analysis.moving import (
+    _full_precision,
+    faded,
+    field_error,
+    lie_derivative,
+    predict,
+    scales,
+    translated,
+    watched,
+)
 from src.callbacks.equivariance_error import EquivarianceError
 from src.groups import SO2, Dilation, Group, Trivial
 from src.models import Field, GConv
@@ -139,7 +148,7 @@ def test_precision_is_that_of_the_net_and_no_less() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert torch.equal(predict(net, images), expected)
             assert not torch.equal(net(images), expected)
-    with full_precision("cpu"):
+    with _full_precision("cpu"):
         assert torch.backends.cudnn.conv.fp32_precision == "ieee"
     assert torch.backends.cudnn.conv.fp32_precision == before
 
@@ -257,7 +266,7 @@ class Radial(nn.Module):
 
 
 @pytest.mark.parametrize("size", [(60, 60), (65, 74)])
-def test_lie_derivatives_that_are_known(size: tuple[int, int]) -> None:
+def testlie_derivatives_that_are_known(size: tuple[int, int]) -> None:
     images = nn.functional.pad(smooth(8, 48), (6, size[1] - 54, 4, size[0] - 52))
     for net, rotation, scale in (
         # A dilation by s scales areas by s^2, so it scales first moments by s^3 and second ones by s^4.

@@ -17,8 +17,8 @@ from PIL import Image
 from short_fits import QUIET, events, fit, whole_and_killed
 
 from src.analysis.drawing import pixels
-from src.analysis.outcomes import WRONG, confusion, draw_confusion, draw_samples
-from src.analysis.pictures import draw_filters, draw_rotation, element_label, mosaic, outputs
+from src.analysis.outcomes import _WRONG, _confusion, _draw_confusion, draw_samples
+from src.analysis.pictures import _element_label, draw_filters, draw_rotation, mosaic, outputs
 from src.callbacks.feature_figures import FeatureFigures, convolutions
 from src.config.compose import compose_config
 from src.data.samples import samples
@@ -151,7 +151,7 @@ def test_a_net_that_has_diverged_or_died_is_drawn(value: float) -> None:
         draw_filters(lift),
         draw_rotation(turned, features, lift, "lifting.0"),
         draw_samples(Classification(10), turned, torch.arange(8), logits, "0123456789"),
-        draw_confusion(torch.arange(8), logits.argmax(1), "0123456789"),
+        _draw_confusion(torch.arange(8), logits.argmax(1), "0123456789"),
     ):
         assert pixels(figure).std() > 10
 
@@ -162,7 +162,7 @@ def test_a_wrong_prediction_is_marked_and_a_right_one_is_not() -> None:
     figure = draw_samples(Classification(3), torch.rand(3, 1, 9, 9), torch.tensor([1, 0, 2]), logits, names)
     assert words(figure) == ["one, 100%", "zero, 33%", "a very lo…\n→ zero, 100%"]
     colours = [text.get_color() for text in figure.axes[0].texts]
-    assert [colour == WRONG for colour in colours] == [False, False, True]
+    assert [colour == _WRONG for colour in colours] == [False, False, True]
     (frame,) = figure.axes[0].patches
     assert frame.get_x() == pytest.approx(2 * 10 - 0.5), "around the third"
 
@@ -189,10 +189,10 @@ def test_the_worst_samples_have_the_largest_loss(tmp_path: Path, monkeypatch: py
         drawn.append((images, torch.nn.functional.cross_entropy(logits, labels, reduction="none")))
         return Figure(figsize=(1, 1))
 
-    monkeypatch.setattr("src.callbacks.feature_figures.draw_samples", keep)
+    monkeypatch.setattr("src.analysis.outcomes.draw_samples", keep)
     monkeypatch.setattr("src.callbacks.feature_figures.pixels", lambda figure: np.zeros((4, 4, 3), np.uint8))
     fit(tmp_path, [FeatureFigures(every_epochs=9, before_training=False)], "dataset.limit_val=40", max_epochs=1)
-    (_, predictions), (_, worst) = drawn
+    (_, worst), (_, predictions) = drawn
     assert len(predictions) == len(worst) == 32, "of 40"
     assert worst.tolist() == sorted(worst.tolist(), reverse=True)
     assert worst[0] >= predictions.max()
@@ -201,8 +201,8 @@ def test_the_worst_samples_have_the_largest_loss(tmp_path: Path, monkeypatch: py
 
 def test_the_confusion_matrix() -> None:
     labels, predictions = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 2, 0])
-    assert confusion(labels, predictions, 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 2]]
-    figure = draw_confusion(labels, predictions, ["cat", "dog", "bird"])
+    assert _confusion(labels, predictions, 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 2]]
+    figure = _draw_confusion(labels, predictions, ["cat", "dog", "bird"])
     assert words(figure) == ["1", "1", "1", "1", "2"]
     assert ticks(figure, "x") == ticks(figure, "y") == ["cat", "dog", "bird"]
     assert "66.7 %" in figure.axes[0].get_title()
@@ -212,7 +212,7 @@ def test_the_confusion_matrix() -> None:
 @pytest.mark.parametrize(("classes", "named", "most"), [(10, 10, 900), (100, 100, 1500), (1000, 112, 1500)])
 def test_names_do_not_overlap(classes: int, named: int, most: int) -> None:
     labels = torch.arange(512) % classes
-    figure = draw_confusion(labels, labels, [f"number {n}" for n in range(classes)])
+    figure = _draw_confusion(labels, labels, [f"number {n}" for n in range(classes)])
     picture = pixels(figure)
     assert max(picture.shape) <= most
     boxes = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
@@ -223,13 +223,13 @@ def test_names_do_not_overlap(classes: int, named: int, most: int) -> None:
 
 def test_labels_of_elements() -> None:
     e2xrplus, _ = GROUPS["e2xrplus"]
-    assert element_label(e2xrplus, torch.tensor([-3 * pi / 4, 1, 0.6931], dtype=torch.float64)) == [
+    assert _element_label(e2xrplus, torch.tensor([-3 * pi / 4, 1, 0.6931], dtype=torch.float64)) == [
         "225°",
         "flip",
         "x2.00",
     ]
-    assert element_label(SO2(), torch.tensor([2 * pi / 7])) == ["51.4°"]
-    assert element_label(SO2(), torch.tensor([-1e-9])) == ["0°"]
+    assert _element_label(SO2(), torch.tensor([2 * pi / 7])) == ["51.4°"]
+    assert _element_label(SO2(), torch.tensor([-1e-9])) == ["0°"]
 
 
 def test_a_mosaic_has_lines_between_its_cells() -> None:

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from src.analysis.redundancy import (
     MEASURES,
     Spectrum,
+    _forced,
+    _part_names,
+    _spectrum,
     draw_redundancy,
-    forced,
     group_convolutions,
     numbers,
-    part_names,
     random_spectra,
     spectra,
-    spectrum,
 )
 from src.callbacks.kernel_redundancy import KernelRedundancy
 from src.groups import O2, SO2, Dilation, Group, Product, Reflection
@@ -88,7 +88,7 @@ def layer_of(values: Tensor, group: Group, elements: tuple[int, ...]) -> GConv:
 @pytest.mark.parametrize(("elements", "k"), [(8, 5), (48, 3), (9, 3), (48, 7)])
 @pytest.mark.parametrize("values", [[2.0], [3.0, 1.0], [4.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
 def test_known_singular_values(values: list[float], elements: int, k: int) -> None:
-    found = spectrum(kernels_of(values, elements=elements, k=k))
+    found = _spectrum(kernels_of(values, elements=elements, k=k))
     assert len(found.shares) == min(elements, k * k)
     check_spectrum(found, values)
     assert not found.forced
@@ -96,22 +96,22 @@ def test_known_singular_values(values: list[float], elements: int, k: int) -> No
 
 def test_another_rank_and_a_view_for_a_transpose_are_seen() -> None:
     kernels = kernels_of([3.0, 2.9])
-    check_spectrum(spectrum(kernels), [3.0, 2.9])
+    check_spectrum(_spectrum(kernels), [3.0, 2.9])
     with pytest.raises(AssertionError, match="shares"):
-        check_spectrum(spectrum(kernels), [3.0])
+        check_spectrum(_spectrum(kernels), [3.0])
     viewed = kernels.flatten(2).reshape(6, 25, 8)[..., None]
     with pytest.raises(AssertionError, match="shares"):
-        check_spectrum(spectrum(viewed), [3.0, 2.9])
-    transposed = spectrum(kernels.flatten(2).mT[..., None])
+        check_spectrum(_spectrum(viewed), [3.0, 2.9])
+    transposed = _spectrum(kernels.flatten(2).mT[..., None])
     check_spectrum(transposed, [3.0, 2.9])
-    assert transposed.first_centred != pytest.approx(spectrum(kernels).first_centred, abs=1e-3), "elements are rows"
+    assert transposed.first_centred != pytest.approx(_spectrum(kernels).first_centred, abs=1e-3), "elements are rows"
 
 
 def test_the_mean_is_removed_along_the_group() -> None:
     rows, columns = orthonormal(8, 3), orthonormal(25, 3)
     rows = torch.linalg.qr(torch.cat([torch.ones(8, 1, dtype=torch.float64), rows[:, 1:]], 1)).Q
     matrix = rows * torch.tensor([10.0, 2.0, 1.0], dtype=torch.float64) @ columns.T
-    found = spectrum(matrix.unflatten(-1, (5, 5))[None])
+    found = _spectrum(matrix.unflatten(-1, (5, 5))[None])
     check_spectrum(found, [10.0, 2.0, 1.0])
     assert found.first_centred == pytest.approx(4 / 5, abs=1e-6)
 
@@ -119,17 +119,17 @@ def test_the_mean_is_removed_along_the_group() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_kernel_that_is_constant_along_the_group(dtype: torch.dtype) -> None:
     constant = torch.randn(4, 1, 5, 5, dtype=dtype).expand(4, 8, 5, 5)
-    assert spectrum(constant)[:4] == pytest.approx((1, 1, 1, 1), abs=1e-6)
+    assert _spectrum(constant)[:4] == pytest.approx((1, 1, 1, 1), abs=1e-6)
     rounded = constant * (1 + torch.finfo(dtype).eps * torch.randint(-1, 2, constant.shape))
-    assert spectrum(rounded).first_centred == 1.0, "what is left is rounding"
-    assert spectrum(constant * (1 + 0.1 * torch.randn(constant.shape))).first_centred < 0.9
+    assert _spectrum(rounded).first_centred == 1.0, "what is left is rounding"
+    assert _spectrum(constant * (1 + 0.1 * torch.randn(constant.shape))).first_centred < 0.9
 
 
 def test_kernels_that_are_zero_or_not_finite_are_left_out() -> None:
     kernels = kernels_of([3.0, 1.0])
     others = torch.stack([torch.zeros(8, 5, 5), torch.full((8, 5, 5), torch.nan), torch.full((8, 5, 5), torch.inf)])
-    assert spectrum(torch.cat([others, kernels])) == spectrum(kernels)
-    assert spectrum(others) is None
+    assert _spectrum(torch.cat([others, kernels])) == _spectrum(kernels)
+    assert _spectrum(others) is None
     conv = layer_of(torch.zeros(8, 5, 5), SO2(), (8,))
     assert spectra(conv) == {}
     assert numbers({"layer": {}}, {}, {}) == {}
@@ -140,7 +140,7 @@ def test_a_layer_of_known_kernels() -> None:
     found = spectra(layer_of(values, SO2(), (8,)))
     assert list(found) == ["all"]
     check_spectrum(found["all"], [4.0, 2.0, 1.0])
-    assert found["all"].first_centred == pytest.approx(spectrum(values[None]).first_centred)
+    assert found["all"].first_centred == pytest.approx(_spectrum(values[None]).first_centred)
 
 
 def test_the_parts_of_known_kernels() -> None:
@@ -195,7 +195,7 @@ def test_parts_are_forced_one_by_one(formula: str, expected: dict[str, bool]) ->
     conv = make(formula, SIM2, (4, 3)).double()
     found = spectra(conv)
     assert {name: measured.forced for name, measured in found.items()} == expected
-    assert [forced(conv), forced(conv, 0), forced(conv, 1)] == list(expected.values())
+    assert [_forced(conv), _forced(conv, 0), _forced(conv, 1)] == list(expected.values())
     for measured in found.values():
         check_forced(measured)
 
@@ -217,8 +217,8 @@ def test_names() -> None:
     conv = partial(GConv, kernel_size=3, group=SO2(), elements=(4,), implementation="separable")
     net = CKGResNet(1, 5, 20, conv, hidden_sizes=(4, 4, 6), exact="off")
     assert list(group_convolutions(net)) == [*(f"stages.{n}.0.conv{m}" for n in (0, 1) for m in (1, 2)), "final.0"]
-    assert part_names(Product(O2(), Dilation(2.0))) == ["rotations_reflections", "scales"]
-    assert part_names(Product(Dilation(2.0), Dilation(1.5))) == ["scales_h0", "scales_h1"]
+    assert _part_names(Product(O2(), Dilation(2.0))) == ["rotations_reflections", "scales"]
+    assert _part_names(Product(Dilation(2.0), Dilation(1.5))) == ["scales_h0", "scales_h1"]
 
 
 # ------------------------------------------------------------------------------------------------------- controls

@@ -16,7 +16,7 @@ import torch
 from kills import SMALL, WAYS, Bomb, execute, only_run, result, unequal
 from omegaconf import OmegaConf
 
-from src.callbacks.interruption import CODES
+from src.callbacks.interruption import _CODES
 from src.config.compose import compose_config
 from src.runs.checkpoints import latest, load, load_weights, read_weights
 from src.training import ConfigError
@@ -85,7 +85,7 @@ def test_the_comparison_sees_a_difference(whole: Path, tmp_path: Path) -> None:
     assert unequal(expected, expected | {"points": points}) == ["/points/val/acc: 3 against 4"]
 
 
-@pytest.mark.parametrize(("number", "code"), list(CODES.items()))
+@pytest.mark.parametrize(("number", "code"), list(_CODES.items()))
 def test_a_signal_stops_a_run_within_a_step(tmp_path: Path, whole: Path, number: int, code: int) -> None:
     logs = tmp_path / "logs"
     overrides = [*SMALL, "callbacks.checkpoint.every_steps=null"]

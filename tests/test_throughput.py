@@ -15,7 +15,7 @@ from short_fits import QUIET, events, fit, points
 from torch.optim import SGD
 
 from src.callbacks import throughput
-from src.callbacks.throughput import GIB, Throughput, groups, peak_memory, update_ratios
+from src.callbacks.throughput import _GIB, Throughput, _groups, _peak_memory, _update_ratios
 from src.data.loader import ImageBatches
 from src.models.learner import Learner
 
@@ -63,12 +63,12 @@ def apart(result: dict[str, Any]) -> dict[str, Any]:
 def test_the_ratio_of_a_known_step() -> None:
     one, two = torch.nn.Parameter(torch.tensor([3.0, 4.0])), torch.nn.Parameter(torch.zeros(2))
     optimizer = SGD([{"name": "one", "params": [one]}, {"name": "two", "params": [two]}], lr=0.1)
-    before = {name: [weight.detach().clone() for weight in own] for name, own in groups(optimizer).items()}
+    before = {name: [weight.detach().clone() for weight in own] for name, own in _groups(optimizer).items()}
     one.grad, two.grad = torch.tensor([0.6, 0.8]), torch.tensor([0.0, 1.0])
     optimizer.step()
-    ratios = update_ratios(before, groups(optimizer))
+    ratios = _update_ratios(before, _groups(optimizer))
     assert ratios == pytest.approx({"": 0.1 * 2**0.5 / 5, "one": 0.1 * 1 / 5}), "zero weights have no ratio"
-    assert groups(SGD([{"name": "all", "params": [one]}], lr=0.1)).keys() == {""}, "one group is all there is"
+    assert _groups(SGD([{"name": "all", "params": [one]}], lr=0.1)).keys() == {""}, "one group is all there is"
 
 
 def test_norms_and_ratios_are_those_of_the_step(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_norms_and_ratios_are_those_of_the_step(tmp_path: Path) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that moves by 3 s when a batch is cut, 1 s in its step, and 100 s in validation."""
     now = [0.0]
-    monkeypatch.setattr(throughput, "moment", lambda device: now[0])
+    monkeypatch.setattr(throughput, "_moment", lambda device: now[0])
 
     def takes(owner: type, name: str, seconds: float) -> None:
         function = getattr(owner, name)
@@ -151,7 +151,7 @@ def test_memory_is_in_gib(tmp_path: Path) -> None:
     held = [value for _, value in logged(tmp_path, "time/memory_gib")]
     assert all(0.05 < value < 50 for value in held), "PyTorch alone has hundreds of MiB"
     assert held == sorted(held)
-    assert held[-1] <= peak_memory(torch.device("cpu")) / GIB
+    assert held[-1] <= _peak_memory(torch.device("cpu")) / _GIB
 
 
 def test_training_is_the_same_without_it(tmp_path: Path) -> None:

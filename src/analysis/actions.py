@@ -41,12 +41,12 @@ def kinds(group: Group, sizes: Sequence[int]) -> dict[str, Tensor]:
     found: dict[str, list[Tensor]] = {}
     for n, (part, own) in enumerate(group.part_sizes(group.sizes(sizes))):
         for element in part.grid(*own):
-            if (kind := kind_of(part, element)) is not None:
-                found.setdefault(kind, []).append(embedded(group, n, element))
+            if (kind := _kind_of(part, element)) is not None:
+                found.setdefault(kind, []).append(_embedded(group, n, element))
     return {kind: torch.stack(elements) for kind, elements in found.items()}
 
 
-def kind_of(part: Group, element: Tensor) -> str | None:
+def _kind_of(part: Group, element: Tensor) -> str | None:
     """What an element (dim,) of one part does to the plane; None for nothing."""
     matrix = part.matrix(element)
     eye = torch.eye(2).to(matrix)
@@ -59,7 +59,7 @@ def kind_of(part: Group, element: Tensor) -> str | None:
     return type(part).__name__.lower()
 
 
-def embedded(group: Group, n: int, element: Tensor) -> Tensor:
+def _embedded(group: Group, n: int, element: Tensor) -> Tensor:
     """The element (dim,) of the whole group that is `element` in part n, and the identity in all others."""
     coordinates = list(group.split(group.identity[0]))
     coordinates[n] = element

@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from src.analysis.actions import LATTICE, Action, acting, actions, layers_of
 from src.analysis.look import Job, untouched
 from src.analysis.moving import (
+    GENERATORS,
     dtype_of,
     faded,
     field_error,
-    half,
+    lie_derivative,
     move,
     predict,
     relative_error,
@@ -47,11 +48,9 @@ from src.require import require_positive
 
 LOGITS = "logits"
 """The last layer, whose values must not change at all."""
-ROUNDING = 1e4
+_ROUNDING = 1e4
 """Errors of this many machine epsilons, 1.2e-3 in float32, are still rounding: of sums of thousands of products, norms,
 and many layers. Sound nets were seen to come to a few, broken ones to a million."""
-GENERATORS = {"rotation": ((0.0, -1.0), (1.0, 0.0)), "scale": ((1.0, 0.0), (0.0, 1.0))}
-"""X of exp(t X): t is an angle in radians, or the logarithm of a scale."""
 BATCH = 32
 """Images at a time where nothing else decides."""
 
@@ -167,10 +166,11 @@ class Study:
         """Independent of each other, but for the reference that each process computes once."""
         turns = SO2().matrix((self.angles * pi / 180)[:, None])
         sizes = Dilation().matrix(self.scales.log()[:, None])
+        matrices, images = torch.cat([turns, sizes])[:, None], (self.net, self.pictures, self.targets)
         return [
             *(partial(self.compare, action) for action in self.actions),
             *(partial(lie_derivative, self.net, self.images, kind) for kind in GENERATORS),
-            *(partial(self.score, matrix) for matrix in torch.cat([turns, sizes])),
+            *(partial(score_under, *images, matrix, self.border, self.task) for matrix in matrices),
         ]
 
     def compare(self, action: Action) -> tuple[dict[str, float], float | None]:
@@ -187,16 +187,12 @@ class Study:
 
         with translated(self.layers, action.element), watched(self.layers, see):
             errors[LOGITS] = relative_error(predict(self.net, moved), logits)
-        task = task_of(self.task, logits)
+        task = _task_of(self.task, logits)
         before, after = task.decisions(logits), task.decisions(predict(self.net, moved))
         if before is None:
             return errors, None
         same = (before == after).flatten().unflatten(0, (len(before), -1)).all(1)
         return errors, same.double().mean().item()
-
-    def score(self, matrix: Tensor) -> float:
-        """The primary metric on images moved by a matrix (2, 2)."""
-        return score_under(self.net, self.pictures, self.targets, matrix[None], self.border, self.task).item()
 
     def measured(self, results: Sequence[Any]) -> Measured:
         """What the results of all tasks, in their order, come to."""
@@ -205,7 +201,9 @@ class Study:
         compared, slopes, turned, scaled = ([next(rest) for _ in range(count)] for count in counts)
         errors, shares = zip(*compared, strict=True)
         layers = errors[0]
-        chosen = {kind: [n for n, action in enumerate(self.actions) if action.kind == kind] for kind in self.kinds}
+        chosen: dict[str, list[int]] = {}
+        for n, action in enumerate(self.actions):
+            chosen.setdefault(action.kind, []).append(n)
         found = {
             kind: {layer: mean([errors[n][layer] for n in own]) for layer in layers} for kind, own in chosen.items()
         }
@@ -215,20 +213,15 @@ class Study:
             errors=found,
             agreement={k: mean([shares[n] for n in own]) for k, own in chosen.items() if None not in shares},
             lie=dict(zip(GENERATORS, slopes, strict=True)),
-            rotation=Curve(self.angles, torch.tensor(turned)),
-            scale=Curve(self.scales, torch.tensor(scaled)),
+            rotation=Curve(self.angles, torch.cat(turned)),
+            scale=Curve(self.scales, torch.cat(scaled)),
             flaw=self._flaw({n: errors[n] for n in lattice}),
             **({} if self.task is None else {"score": self.task.score}),
         )
 
-    @property
-    def kinds(self) -> list[str]:
-        """Of the actions, in their order."""
-        return list(dict.fromkeys(action.kind for action in self.actions))
-
     def _flaw(self, errors: Mapping[int, Mapping[str, float]]) -> Flaw | None:
         """The first layer in order of execution whose error, by action, is more than rounding."""
-        tolerance = ROUNDING * torch.finfo(dtype_of(self.net, self.images)).eps
+        tolerance = _ROUNDING * torch.finfo(dtype_of(self.net, self.images)).eps
         for layer in next(iter(errors.values()), {}):
             worst = max(errors, key=lambda n: errors[n][layer])
             if not errors[worst][layer] <= tolerance:
@@ -272,42 +265,14 @@ def score_under(
         (k,), on the CPU.
     """
 
-    def score(matrix: Tensor) -> float:
-        outputs = torch.cat([predict(net, move(batch, matrix, border)).float() for batch in images.split(BATCH)])
-        return task_of(task, outputs).measured(outputs, targets)
-
+    scores = []
     with untouched(net):
-        return torch.tensor([score(matrix) for matrix in matrices])
+        for matrix in matrices:
+            outputs = torch.cat([predict(net, move(batch, matrix, border)).float() for batch in images.split(BATCH)])
+            scores.append(_task_of(task, outputs).measured(outputs, targets))
+    return torch.tensor(scores)
 
 
-def task_of(task: Task | None, outputs: Tensor) -> Task:
+def _task_of(task: Task | None, outputs: Tensor) -> Task:
     """The task, or classification by outputs (n, k)."""
     return Classification(outputs.shape[-1]) if task is None else task
-
-
-def lie_derivative(net: nn.Module, images: Tensor, kind: str) -> float:
-    r"""How fast logits change with the action, ||d/dt f(exp(tX) x)|| / ||f(x) - mean f|| at t = 0, over a batch.
-
-    This is the Lie derivative of a net with invariant output, as of the paper below. The paper's code takes it of
-    probabilities; here it is of logits, in units of their deviation over the batch, so that neither temperature nor a
-    constant matters: 1 is a change as large as that between images, per radian or per unit of log scale.
-
-    Differences are central, over a tenth of a pixel at the rim: small beside what pixels resolve, and large beside
-    rounding. They are bilinear, the difference of neighbouring pixels then, whatever the step; PyTorch's bicubic kernel
-    (a = -0.75) has 1.5 times the slope of a ramp at its pixels.
-
-    Args:
-        net: images (n, c, y, x) to logits.
-        images: zero outside.
-        kind: "rotation" or "scale".
-
-    Reference:
-        The Lie Derivative for Measuring Learned Equivariance (Gruver, Finzi, Goldblum, Wilson, ICLR 2023)
-        https://arxiv.org/abs/2210.02984, code: https://github.com/ngruver/lie-deriv
-    """
-    step = 0.1 / max(half(images), 0.5)
-    generator = step * torch.tensor(GENERATORS[kind], dtype=torch.float64)
-    with untouched(net):
-        ahead, behind = (predict(net, move(images, torch.matrix_exp(sign * generator))) for sign in (1, -1))
-    logits = (ahead + behind) / 2
-    return relative_error((ahead - behind) / (2 * step), torch.zeros_like(logits), logits - logits.mean(0))

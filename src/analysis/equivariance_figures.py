@@ -81,28 +81,28 @@ def draw_curves(
         around = torch.cat([angles, angles[:1]]) * pi / 180
         polar.plot(around, torch.cat([values, values[:1]]), ".-", color=colour, label=name)
     polar.set_title(f"{capital(score.title)} by angle of rotation")
-    scale_axis(polar, score)
+    _scale_axis(polar, score)
     polar.tick_params(axis="y", labelsize="small")
     for label in polar.get_yticklabels():
         label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5})
     if scales:
-        draw_scales(drawn.add_subplot(1, 2, 2), scales, score)
+        _draw_scales(drawn.add_subplot(1, 2, 2), scales, score)
     if any(rotations):
         drawn.legend(*polar.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return drawn
 
 
-def draw_scales(axes: Axes, scales: Mapping[str, tuple[Tensor, Tensor]], score: Score) -> None:
+def _draw_scales(axes: Axes, scales: Mapping[str, tuple[Tensor, Tensor]], score: Score) -> None:
     """A metric by scale."""
     for (name, (factors, values)), colour in zip(scales.items(), cycle(COLOURS)):
         axes.plot(factors, values, ".-", color=colour, label=name)
     axes.set_title(f"{capital(score.title)} by scale")
     axes.set_xlabel("scale (1 is as in the data)")
-    scale_axis(axes, score)
+    _scale_axis(axes, score)
     axes.grid(alpha=0.3)
 
 
-def scale_axis(axes: Axes, score: Score) -> None:
+def _scale_axis(axes: Axes, score: Score) -> None:
     """From 0 to 100 % for shares, from 0 for others."""
     if score.share:
         axes.set_ylim(0, 1)

@@ -10,8 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from src.analysis.look import untouched
 from src.data.warp import Border, warp
 from src.models import Field, GConv
+
+GENERATORS = {"rotation": ((0.0, -1.0), (1.0, 0.0)), "scale": ((1.0, 0.0), (0.0, 1.0))}
+"""X of exp(t X): t is an angle in radians, or the logarithm of a scale."""
 
 
 @contextmanager
@@ -50,12 +54,12 @@ def watched(layers: Mapping[str, GConv], see: Callable[[str, Field], None]) -> I
 
 def predict(net: nn.Module, images: Tensor) -> Tensor:
     """Logits, in the net's own precision."""
-    with full_precision(images.device.type):
+    with _full_precision(images.device.type):
         return net(images.to(dtype_of(net, images)))
 
 
 @contextmanager
-def full_precision(device: str) -> Iterator[None]:
+def _full_precision(device: str) -> Iterator[None]:
     """Neither autocast nor the shortened products of GPUs, whose errors of 1e-3 would hide those looked for."""
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
     before = [backend.fp32_precision for backend in backends]
@@ -84,7 +88,7 @@ def field_error(actual: Field, reference: Field, matrix: Tensor) -> float:
     found, planes = actual.planes(), reference.planes()
     # Coordinates of pixels need more digits than half precision has.
     planes = planes.to(torch.promote_types(planes.dtype, torch.float32))
-    expected, inside = move(planes, matrix, size=found.shape[-2:]), disc(found, matrix)
+    expected, inside = move(planes, matrix, size=found.shape[-2:]), _disc(found, matrix)
     return relative_error(found * inside, expected * inside)
 
 
@@ -95,16 +99,16 @@ def relative_error(actual: Tensor, expected: Tensor, unit: Tensor | None = None)
     return (error / norm.clamp_min(torch.finfo(norm.dtype).tiny)).item()
 
 
-def disc(images: Tensor, matrix: Tensor) -> Tensor:
+def _disc(images: Tensor, matrix: Tensor) -> Tensor:
     """Which pixels (y, x) lie in a centred disc that stays in the image, and came from within it."""
     radius = half(images) / max(1.0, stretch(torch.linalg.inv(matrix)))
     # At least the four pixels about the centre.
-    return (distance(images) <= max(radius, 0.75)).to(images)
+    return (_distance(images) <= max(radius, 0.75)).to(images)
 
 
 def faded(images: Tensor, extent: float = 1.0) -> Tensor:
     """Images that fall smoothly to zero at the rim of a disc, which stays inside them if stretched by `extent`."""
-    radius = distance(images) * extent / half(images)
+    radius = _distance(images) * extent / half(images)
     fall = ((radius - 0.75) / 0.25).clamp(0, 1)
     return images * ((1 + torch.cos(pi * fall)) / 2).to(images)
 
@@ -114,7 +118,7 @@ def stretch(matrix: Tensor) -> float:
     return torch.linalg.svdvals(matrix).max().item()
 
 
-def distance(images: Tensor) -> Tensor:
+def _distance(images: Tensor) -> Tensor:
     """Of pixels from the centre: (y, x), in pixels."""
     lines = [torch.arange(n, dtype=torch.float64, device=images.device) - (n - 1) / 2 for n in images.shape[-2:]]
     return torch.hypot(lines[0][:, None], lines[1])
@@ -130,3 +134,31 @@ def scales(extent: float, steps: int = 4) -> Tensor:
     low, high = (1 / extent, extent) if extent > 1 else (0.6, 1.6)
     below, above = (torch.linspace(0, log(end), steps + 1, dtype=torch.float64) for end in (low, high))
     return torch.cat([below.flip(0)[:-1], above]).exp()
+
+
+def lie_derivative(net: nn.Module, images: Tensor, kind: str) -> float:
+    r"""How fast logits change with the action, ||d/dt f(exp(tX) x)|| / ||f(x) - mean f|| at t = 0, over a batch.
+
+    This is the Lie derivative of a net with invariant output, as of the paper below. The paper's code takes it of
+    probabilities; here it is of logits, in units of their deviation over the batch, so that neither temperature nor a
+    constant matters: 1 is a change as large as that between images, per radian or per unit of log scale.
+
+    Differences are central, over a tenth of a pixel at the rim: small beside what pixels resolve, and large beside
+    rounding. They are bilinear, the difference of neighbouring pixels then, whatever the step; PyTorch's bicubic kernel
+    (a = -0.75) has 1.5 times the slope of a ramp at its pixels.
+
+    Args:
+        net: images (n, c, y, x) to logits.
+        images: zero outside.
+        kind: "rotation" or "scale".
+
+    Reference:
+        The Lie Derivative for Measuring Learned Equivariance (Gruver, Finzi, Goldblum, Wilson, ICLR 2023)
+        https://arxiv.org/abs/2210.02984, code: https://github.com/ngruver/lie-deriv
+    """
+    step = 0.1 / max(half(images), 0.5)
+    generator = step * torch.tensor(GENERATORS[kind], dtype=torch.float64)
+    with untouched(net):
+        ahead, behind = (predict(net, move(images, torch.matrix_exp(sign * generator))) for sign in (1, -1))
+    logits = (ahead + behind) / 2
+    return relative_error((ahead - behind) / (2 * step), torch.zeros_like(logits), logits - logits.mean(0))

@@ -13,30 +13,40 @@ from torch.nn import functional
 
 from src.analysis.drawing import COLOURS, figure
 from src.analysis.pictures import colours, mosaic
+from src.data.samples import Samples
 from src.models.tasks import Task, shortened
 
-COLUMNS, ROWS = 8, 4
+_COLUMNS, _ROWS = 8, 4
 """Samples in a picture of them."""
-RIGHT, WRONG = COLOURS[6], COLOURS[1]
+_RIGHT, _WRONG = COLOURS[6], COLOURS[1]
 """Colours of the text of samples."""
-PANELS = 12
+_PANELS = 12
 """Values or labels that are drawn at most."""
 
 
-def draw_outcomes(task: Task, outputs: Tensor, targets: Tensor, names: Sequence[str]) -> tuple[str, Figure]:
-    """What a net predicts of many samples, and a name for it: what is drawn depends on the kind of the targets.
+def draw_predictions(task: Task, samples: Samples, outputs: Tensor) -> dict[str, Figure]:
+    """What a net predicts: of all samples, which depends on the kind of targets; of the worst, and of the first.
 
     Args:
         task: what is learned.
+        samples: n of them.
         outputs: (n, k).
-        targets: as the task has them.
-        names: of the classes, labels or values.
+
+    Returns:
+        By name: "confusion", "labels" or "values" of all; "worst", those of the largest loss; and "samples".
     """
+    targets, names = samples.targets, samples.names
     if task.targets == "class":
-        return "confusion", draw_confusion(targets, outputs.argmax(1), names)
-    if task.targets == "labels":
-        return "labels", draw_found(targets.bool(), outputs > 0, names)
-    return "values", draw_values(targets, outputs, names)
+        drawn = {"confusion": _draw_confusion(targets, outputs.argmax(1), names)}
+    elif task.targets == "labels":
+        drawn = {"labels": _draw_found(targets.bool(), outputs > 0, names)}
+    else:
+        drawn = {"values": _draw_values(targets, outputs, names)}
+    worst = task.losses(outputs, targets).argsort(descending=True, stable=True)
+    for name, order in {"worst": worst, "samples": torch.arange(len(worst), device=worst.device)}.items():
+        rows = order[: _COLUMNS * _ROWS]
+        drawn[name] = draw_samples(task, samples.shown(samples.images[rows]), targets[rows], outputs[rows], names)
+    return drawn
 
 
 def draw_samples(task: Task, images: Tensor, targets: Tensor, outputs: Tensor, names: Sequence[str]) -> Figure:
@@ -51,25 +61,25 @@ def draw_samples(task: Task, images: Tensor, targets: Tensor, outputs: Tensor, n
     """
     y, x = images.shape[-2:]
     below = ceil(0.36 * x)  # for two lines of text
-    rows = ceil(len(images) / COLUMNS)
+    rows = ceil(len(images) / _COLUMNS)
     cells = functional.pad(colours(images), (0, 0, 0, below), value=1.0)
-    blank = torch.ones(rows * COLUMNS - len(cells), *cells.shape[1:])
-    drawn = figure(1.2 * COLUMNS, 1.25 * rows * (y + below) / x)
+    blank = torch.ones(rows * _COLUMNS - len(cells), *cells.shape[1:])
+    drawn = figure(1.2 * _COLUMNS, 1.25 * rows * (y + below) / x)
     axes = drawn.subplots()
-    axes.imshow(mosaic(torch.cat([cells, blank]).unflatten(0, (rows, COLUMNS)), 1.0), interpolation="nearest")
+    axes.imshow(mosaic(torch.cat([cells, blank]).unflatten(0, (rows, _COLUMNS)), 1.0), interpolation="nearest")
     axes.set_axis_off()
     for n, (text, right) in enumerate(task.captions(outputs, targets, names)):
-        row, column = divmod(n, COLUMNS)
+        row, column = divmod(n, _COLUMNS)
         corner = (column * (x + 1) - 0.5, row * (y + below + 1) - 0.5)
         wrong = right is False
-        style = {"fontsize": 8, "color": WRONG if wrong else RIGHT, "linespacing": 1.05, "ha": "center", "va": "top"}
+        style = {"fontsize": 8, "color": _WRONG if wrong else _RIGHT, "linespacing": 1.05, "ha": "center", "va": "top"}
         axes.text(corner[0] + x / 2, corner[1] + y + below / 12, text, **style)
         if wrong:
-            axes.add_patch(Rectangle(corner, x, y, fill=False, color=WRONG, linewidth=2))
+            axes.add_patch(Rectangle(corner, x, y, fill=False, color=_WRONG, linewidth=2))
     return drawn
 
 
-def draw_confusion(labels: Tensor, predictions: Tensor, names: Sequence[str]) -> Figure:
+def _draw_confusion(labels: Tensor, predictions: Tensor, names: Sequence[str]) -> Figure:
     """How often each class is taken for each: labels in rows, predictions in columns, colours as shares of a row.
 
     Counts are written for up to 25 classes; of more than 120, every few are named.
@@ -80,7 +90,7 @@ def draw_confusion(labels: Tensor, predictions: Tensor, names: Sequence[str]) ->
         names: of the classes.
     """
     classes = len(names)
-    counts = confusion(labels, predictions, classes)
+    counts = _confusion(labels, predictions, classes)
     few, every = classes <= 25, ceil(classes / 120)
     side = 0.42 * classes + 1.6 if few else 12.0
     drawn = figure(max(4.0, side), max(3.6, side))
@@ -100,12 +110,12 @@ def draw_confusion(labels: Tensor, predictions: Tensor, names: Sequence[str]) ->
     return drawn
 
 
-def confusion(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
+def _confusion(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
     """(label, prediction): how many samples of a label got a prediction, (classes, classes)."""
     return torch.bincount(labels * classes + predictions, minlength=classes**2).unflatten(0, (classes, classes)).cpu()
 
 
-def draw_found(targets: Tensor, predictions: Tensor, names: Sequence[str]) -> Figure:
+def _draw_found(targets: Tensor, predictions: Tensor, names: Sequence[str]) -> Figure:
     """Of every label, the share of those that are there that is found, and the share of those found that is there.
 
     Args:
@@ -114,7 +124,7 @@ def draw_found(targets: Tensor, predictions: Tensor, names: Sequence[str]) -> Fi
         names: of the labels; the first are drawn.
     """
     both, there, found = (x.float().sum(0).cpu() for x in (targets & predictions, targets, predictions))
-    names = [shortened(name, 18) for name in names[:PANELS]]
+    names = [shortened(name, 18) for name in names[:_PANELS]]
     drawn = figure(6.0, 1.2 + 0.45 * len(names))
     axes = drawn.subplots()
     rows = torch.arange(len(names), dtype=torch.float32).numpy()
@@ -129,7 +139,7 @@ def draw_found(targets: Tensor, predictions: Tensor, names: Sequence[str]) -> Fi
     return drawn
 
 
-def draw_values(targets: Tensor, outputs: Tensor, names: Sequence[str], columns: int = 4) -> Figure:
+def _draw_values(targets: Tensor, outputs: Tensor, names: Sequence[str], columns: int = 4) -> Figure:
     """Predictions against what is right, a panel for each value.
 
     Args:
@@ -138,7 +148,7 @@ def draw_values(targets: Tensor, outputs: Tensor, names: Sequence[str], columns:
         names: of the values; the first are drawn.
         columns: panels in a row.
     """
-    count = min(len(names), PANELS)
+    count = min(len(names), _PANELS)
     columns = min(columns, count)
     rows = ceil(count / columns)
     drawn = figure(3.0 * columns, 3.0 * rows)

@@ -13,22 +13,33 @@ from torch import Tensor
 from torch.nn import functional
 
 from src.analysis.drawing import figure
-from src.data.warp import Border, rotate
+from src.data.samples import Samples
+from src.data.warp import rotate
 from src.groups import O2, SO2, Dilation, Group, Reflection, Trivial
 from src.models import Field, GConv
 
-CELL = 0.6
+_CELL = 0.6
 """Inches of a filter or a feature map."""
 TURNS = 8
 """Rows of the picture of features: turns of 45 degrees."""
-PAIRS = 4
+_PAIRS = 4
 """Rows of a picture of filters: pairs of an output and an input channel."""
 
 
-def turns(image: Tensor, border: Border) -> Tensor:
-    """An image (1, c, y, x) in [0, 1] under `TURNS` turns, (n, c, y, x)."""
+def draw_features(samples: Samples, conv: GConv, name: str, run: Callable[[Tensor], Tensor]) -> Figure:
+    """Feature maps of the first sample under `TURNS` turns; see `draw_rotation`.
+
+    Args:
+        samples: one or more.
+        conv: the layer.
+        name: of the layer, for the title.
+        run: takes normalised images through the layer's net.
+    """
+    image = samples.shown(samples.images[:1])
     angles = 2 * pi * torch.arange(TURNS, dtype=torch.float64, device=image.device) / TURNS
-    return rotate(image.expand(TURNS, -1, -1, -1), angles, border=border)
+    turned = rotate(image.expand(TURNS, -1, -1, -1), angles, border=samples.outside)
+    features = outputs(conv, lambda: run(samples.normalised(turned)))
+    return draw_rotation(turned, features, conv, name)
 
 
 def outputs(conv: GConv, run: Callable[[], Tensor]) -> Field:
@@ -42,7 +53,7 @@ def outputs(conv: GConv, run: Callable[[], Tensor]) -> Field:
     return Field(torch.cat([field.values for field in found]), found[0].elements)
 
 
-def draw_filters(conv: GConv, pairs: int = PAIRS) -> Figure:
+def draw_filters(conv: GConv, pairs: int = _PAIRS) -> Figure:
     """Kernels k_oi of a few pairs of channels, in rows, along the group, in columns.
 
     Of a layer that does not depend on the elements of its input, such as lifting, these are the kernels of all output
@@ -63,11 +74,11 @@ def draw_filters(conv: GConv, pairs: int = PAIRS) -> Figure:
     cells = weight[chosen % o, chosen % i].unflatten(1, (conv.elements[0], -1))
     largest = cells.abs().amax((1, 2, 3, 4), keepdim=True)
     cells = cells / torch.where(largest > 0, largest, 1.0)
-    along, beside = axes_labels(conv)
+    along, beside = _axes_labels(conv)
     rows = [f"{n % o}, {n % i}   {label}".rstrip() for n in chosen.tolist() for label in beside]
-    drawn = figure(CELL * len(along) + 3.0, CELL * len(rows) + 0.9)
+    drawn = figure(_CELL * len(along) + 3.0, _CELL * len(rows) + 0.9)
     axes = drawn.subplots()
-    shown = draw_cells(axes, torch.einsum("pcryx->prcyx", cells).flatten(0, 1), 1.0)
+    shown = _draw_cells(axes, torch.einsum("pcryx->prcyx", cells).flatten(0, 1), 1.0)
     label_cells(axes, rows, along, cells.shape[-2:])
     axes.set_ylabel("output, input channel")
     axes.set_title("input element" if conv.kernel.carried else "output element", fontsize=9)
@@ -90,14 +101,14 @@ def draw_rotation(turned: Tensor, features: Field, conv: GConv, name: str) -> Fi
     values = features.values.unflatten(2, (conv.elements[0], -1))[:, :, :, 0].float().cpu()
     channel = int(values[0].var(1, correction=0).mean((-2, -1)).argmax())
     cells, inputs = values[:, channel], colours(turned)
-    along, _ = axes_labels(conv)
-    angles = [angle(2 * pi * n / len(turned)) for n in range(len(turned))]
-    drawn = figure(CELL * (len(along) + 1) + 2.6, CELL * len(turned) + 1.0)
+    along, _ = _axes_labels(conv)
+    angles = [_angle(2 * pi * n / len(turned)) for n in range(len(turned))]
+    drawn = figure(_CELL * (len(along) + 1) + 2.6, _CELL * len(turned) + 1.0)
     left, right = drawn.subplots(1, 2, width_ratios=[1, len(along)])
     left.imshow(mosaic(inputs[:, None], 1.0), interpolation="nearest")
     label_cells(left, angles, ["input"], inputs.shape[-2:])
     left.set_ylabel("input turned by")
-    shown = draw_cells(right, cells, float(cells.abs().max()))
+    shown = _draw_cells(right, cells, float(cells.abs().max()))
     label_cells(right, [""] * len(turned), along, cells.shape[-2:])
     right.set_title("output element", fontsize=9)
     drawn.suptitle(f"{name}, channel {channel}", fontsize=9)
@@ -105,45 +116,45 @@ def draw_rotation(turned: Tensor, features: Field, conv: GConv, name: str) -> Fi
     return drawn
 
 
-def axes_labels(conv: GConv) -> tuple[list[str], list[str]]:
+def _axes_labels(conv: GConv) -> tuple[list[str], list[str]]:
     """Labels of a layer's grid along its first coordinate, and along all others together."""
-    labels = [element_label(conv.group, element) for element in conv.kernel.grid]
+    labels = [_element_label(conv.group, element) for element in conv.kernel.grid]
     beside = len(labels) // conv.elements[0]
     return ["".join(label[:1]) for label in labels[::beside]], ["  ".join(label[1:]) for label in labels[:beside]]
 
 
-def element_label(group: Group, element: Tensor) -> list[str]:
+def _element_label(group: Group, element: Tensor) -> list[str]:
     """An element (dim,) in words, one for each of its coordinates.
 
-    >>> element_label(SO2(), torch.tensor([-pi / 4]))
+    >>> _element_label(SO2(), torch.tensor([-pi / 4]))
     ['315°']
     """
     parts = zip(group.parts, group.split(element), strict=True)
-    return [word for part, own in parts for word in part_label(part, own.tolist())]
+    return [word for part, own in parts for word in _part_label(part, own.tolist())]
 
 
-def part_label(part: Group, own: Sequence[float]) -> list[str]:
-    """`element_label` of a group of one part; its numbers, if it is none that is known."""
+def _part_label(part: Group, own: Sequence[float]) -> list[str]:
+    """`_element_label` of a group of one part; its numbers, if it is none that is known."""
     match part:
         case Trivial():
             return [""]
         case SO2():
-            return [angle(own[0])]
+            return [_angle(own[0])]
         case Dilation():
             return [f"x{exp(own[0]):.2f}"]
         case Reflection():
-            return [flip(own[0])]
+            return [_flip(own[0])]
         case O2():
-            return [angle(own[0]), flip(own[1])]
+            return [_angle(own[0]), _flip(own[1])]
     return [f"{coordinate:.2g}" for coordinate in own]
 
 
-def angle(radians: float) -> str:
+def _angle(radians: float) -> str:
     """In degrees from 0 to 360, to a tenth."""
     return f"{round(degrees(radians), 1) % 360:g}°"
 
 
-def flip(coordinate: float) -> str:
+def _flip(coordinate: float) -> str:
     """A coordinate of a reflection."""
     return "flip" if coordinate else "-"
 
@@ -168,7 +179,7 @@ def mosaic(cells: Tensor, gap: float) -> np.ndarray:
     return torch.einsum("rc...yx->rycx...", framed).flatten(2, 3).flatten(0, 1)[:-1, :-1].numpy()
 
 
-def draw_cells(axes: Axes, cells: Tensor, limit: float) -> object:
+def _draw_cells(axes: Axes, cells: Tensor, limit: float) -> object:
     """Show numbers (rows, columns, y, x) in colours that diverge from zero; returns what a colour bar is made for."""
     limit = limit or 1.0
     axes.set_facecolor("black")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from math import prod
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ LINES: dict[str, dict[str, Any]] = {
     "random": {"color": COLOURS[2], "marker": "^", "linestyle": ":"},
 }
 """How each is drawn; the first is wide, for in the first look it lies under the second."""
-ROUNDING = 1e-12
+_ROUNDING = 1e-12
 """A share of the energy below which what is left of a float32 kernel is rounding."""
 
 
@@ -60,14 +61,14 @@ def group_convolutions(net: nn.Module) -> dict[str, GConv]:
     Left out are kernels of one element, kernels that do not depend on the group, such as lifting's, and those of which
     the mask leaves one pixel.
     """
-    return {name: conv for name, conv in convolutions(net).items() if measurable(conv)}
+    return {name: conv for name, conv in convolutions(net).items() if _measurable(conv)}
 
 
-def measurable(conv: GConv) -> bool:
+def _measurable(conv: GConv) -> bool:
     """Whether matrices (elements, pixels) of a layer's kernels have more than one row, and columns that differ."""
     if not conv.kernel.carried or len(conv.kernel.grid) == 1:
         return False
-    return int((identity_envelope(conv) != 0).any(0).sum()) > 1
+    return int((_identity_envelope(conv) != 0).any(0).sum()) > 1
 
 
 def spectra(conv: GConv) -> dict[str, Spectrum]:
@@ -80,7 +81,7 @@ def spectra(conv: GConv) -> dict[str, Spectrum]:
     """
     with torch.no_grad():
         kernels = conv.weight(conv.group.identity, conv.kernel.grid)
-    return spectra_of(torch.einsum("oaibyx->aoibyx", kernels).flatten(0, 2), conv)
+    return _spectra_of(torch.einsum("oaibyx->aoibyx", kernels).flatten(0, 2), conv)
 
 
 def random_spectra(conv: GConv, draws: int = 256) -> dict[str, Spectrum]:
@@ -90,38 +91,38 @@ def random_spectra(conv: GConv, draws: int = 256) -> dict[str, Spectrum]:
         conv: the layer.
         draws: how many kernels; always the same ones.
     """
-    envelope = identity_envelope(conv)
+    envelope = _identity_envelope(conv)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(draws, *envelope.shape, dtype=torch.float64, generator=generator)
-    found = spectra_of(noise.to(envelope.device) * envelope, conv)
+    found = _spectra_of(noise.to(envelope.device) * envelope, conv)
     return {name: spectrum._replace(forced=False) for name, spectrum in found.items()}
 
 
 @torch.no_grad()
-def identity_envelope(conv: GConv) -> Tensor:
+def _identity_envelope(conv: GConv) -> Tensor:
     """What multiplies the kernel nets' values for the identity as output element: (b, y, x), float64."""
     envelope = conv.kernel.envelope(conv.group.identity, conv.kernel.grid)[0].double()
     return envelope.expand(len(conv.kernel.grid), conv.kernel_size, conv.kernel_size)
 
 
-def spectra_of(kernels: Tensor, conv: GConv) -> dict[str, Spectrum]:
+def _spectra_of(kernels: Tensor, conv: GConv) -> dict[str, Spectrum]:
     """Of kernels (n, b, y, x) on the elements of a layer, along all of the group and along its parts."""
     sizes = [prod(own) for _, own in conv.group.part_sizes(conv.elements)]
-    found = {WHOLE: spectrum(kernels, forced(conv))}
-    for part, name in enumerate(part_names(conv.group)) if len(sizes) > 1 else ():
+    found = {WHOLE: _spectrum(kernels, _forced(conv))}
+    for part, name in enumerate(_part_names(conv.group)) if len(sizes) > 1 else ():
         if sizes[part] > 1:
             slices = kernels.unflatten(1, sizes).movedim(1 + part, -3).flatten(0, -4)
-            found[name] = spectrum(slices, forced(conv, part))
+            found[name] = _spectrum(slices, _forced(conv, part))
     return {name: of for name, of in found.items() if of is not None}
 
 
-def part_names(group: Group) -> list[str]:
+def _part_names(group: Group) -> list[str]:
     """What each part counts, as one word; with its place in the product where two parts count the same."""
     words = ["_".join(part.counts).replace(" ", "_") for part in group.parts]
     return [word if words.count(word) == 1 else f"{word}_h{n}" for n, word in enumerate(words)]
 
 
-def forced(conv: GConv, part: int | None = None) -> bool:
+def _forced(conv: GConv, part: int | None = None) -> bool:
     """Whether the form of a kernel leaves matrices of rank 1: no factor joins pixels with the group, or with a part.
 
     Masks are functions of one coordinate each and join nothing.
@@ -132,7 +133,7 @@ def forced(conv: GConv, part: int | None = None) -> bool:
     return not any(parts_of(word, count) & along for coordinates in joint for word in coordinates)
 
 
-def spectrum(kernels: Tensor, forced: bool = False) -> Spectrum | None:
+def _spectrum(kernels: Tensor, forced: bool = False) -> Spectrum | None:
     """Of kernels (n, b, y, x) as n matrices (b, y x), in float64.
 
     Args:
@@ -152,20 +153,20 @@ def spectrum(kernels: Tensor, forced: bool = False) -> Spectrum | None:
     if not kept.any():
         return None
     matrices = matrices[kept] / norms[kept, None, None]
-    energies = component_energies(matrices)
+    energies = _component_energies(matrices)
     shares = energies / energies.sum(-1, keepdim=True)
     weights = energies.sqrt() / energies.sqrt().sum(-1, keepdim=True)
     # A sum that is 95 % up to rounding is 95 %.
-    components95 = 1 + (shares.cumsum(-1) < 0.95 - ROUNDING).sum(-1).double()
-    varying = component_energies(matrices - matrices.mean(1, keepdim=True))
+    components95 = 1 + (shares.cumsum(-1) < 0.95 - _ROUNDING).sum(-1).double()
+    varying = _component_energies(matrices - matrices.mean(1, keepdim=True))
     left = varying.sum(-1)
-    first_centred = torch.where(left > ROUNDING, varying[:, 0] / left, 1.0)
+    first_centred = torch.where(left > _ROUNDING, varying[:, 0] / left, 1.0)
     effective_rank = torch.special.entr(weights).sum(-1).exp()
     each = (shares[:, 0], first_centred, effective_rank, components95)
     return Spectrum(*(float(values.mean()) for values in each), tuple(shares.mean(0).tolist()), forced)
 
 
-def component_energies(matrices: Tensor) -> Tensor:
+def _component_energies(matrices: Tensor) -> Tensor:
     """Squared singular values, descending: (n, b, u) -> (n, min(b, u))."""
     _, b, u = matrices.shape
     gram = torch.einsum("nbu,ncu->nbc" if b <= u else "nbu,nbv->nuv", matrices, matrices)
@@ -179,25 +180,31 @@ def numbers(
     trained: Mapping[str, Spectra], initial: Mapping[str, Spectra], random: Mapping[str, Spectra]
 ) -> dict[str, float]:
     """The measures of all layers and their overall means, by tag; the arguments are those of `draw_redundancy`."""
-    found = {}
-    for control, layers in (("", trained), ("/initial", initial), ("/random", random)):
-        chosen = [layers[layer][WHOLE] for layer in averaged(trained) if WHOLE in layers.get(layer, {})]
-        for measure in MEASURES:
-            values = {
-                layer if name == WHOLE else f"{layer}/{name}": getattr(spectrum, measure)
-                for layer, measured in layers.items()
-                for name, spectrum in measured.items()
-            }
-            if chosen:
-                values["overall"] = sum(getattr(spectrum, measure) for spectrum in chosen) / len(chosen)
-            found |= {f"redundancy/{measure}/{layer}{control}": value for layer, value in values.items()}
+    found, kinds = {}, {"trained": trained, "initial": initial, "random": random}
+    means = overall(kinds)
+    for kind, layers in kinds.items():
+        control = "" if kind == "trained" else f"/{kind}"
+        named = {"overall": means[kind]} if kind in means else {}
+        for layer, parts in layers.items():
+            named |= {layer if part == WHOLE else f"{layer}/{part}": spectrum for part, spectrum in parts.items()}
+        for name, spectrum in named.items():
+            found |= {f"redundancy/{measure}/{name}{control}": getattr(spectrum, measure) for measure in MEASURES}
     return found
 
 
-def averaged(trained: Mapping[str, Spectra]) -> list[str]:
-    """The layers of the overall mean: those whose form does not decide their rank, or all if there are none."""
+def overall(kinds: Mapping[str, Mapping[str, Spectra]]) -> dict[str, Spectrum]:
+    """Means over the layers whose form does not decide their rank, or over all if there are none, without shares.
+
+    Args:
+        kinds: spectra by layer of "trained" kernels, and of controls.
+    """
+    found, trained = {}, kinds["trained"]
     free = [layer for layer, measured in trained.items() if WHOLE in measured and not measured[WHOLE].forced]
-    return free or list(trained)
+    for kind, layers in kinds.items():
+        if chosen := [layers[layer][WHOLE] for layer in free or trained if WHOLE in layers.get(layer, {})]:
+            means = [fmean(getattr(spectrum, measure) for spectrum in chosen) for measure in MEASURES]
+            found[kind] = Spectrum(*means, shares=())
+    return found
 
 
 def draw_redundancy(
@@ -227,7 +234,7 @@ def draw_redundancy(
     for ax, (layer, name) in zip(axes, panels, strict=False):
         for label, layers in {"initial": initial, "trained": trained, "random": random}.items():
             if name in layers.get(layer, {}):
-                draw_shares(ax, layers[layer][name].shares, label)
+                _draw_shares(ax, layers[layer][name].shares, label)
         title = layer if name == WHOLE else f"{layer}, {name}"
         ax.set_title(title + ("\nrank 1 by its form" if trained[layer][name].forced else ""), fontsize=9)
     axes[0].legend(fontsize=8, loc="lower right")
@@ -236,7 +243,7 @@ def draw_redundancy(
     return drawn
 
 
-def draw_shares(ax: Axes, shares: Sequence[float], label: str) -> None:
+def _draw_shares(ax: Axes, shares: Sequence[float], label: str) -> None:
     """One cumulative line."""
     ax.plot(range(1, len(shares) + 1), list(accumulate(shares)), label=label, markersize=3, **LINES[label])
     ax.set(xlabel="components", ylabel="share of energy", ylim=(0, 1.05))

@@ -18,7 +18,7 @@ from src.data.io.files import replacing
 from src.require import require_choice, require_positive, require_positive_number
 
 LAST, PREVIOUS, BEST, WEIGHTS = "last.ckpt", "previous.ckpt", "best.ckpt", "weights.pt"
-SAVE = 1
+_SAVE = 1
 """What processes tell each other after a step: 0 is nothing to do, 1 is to save, and more is that and a signal."""
 
 
@@ -107,11 +107,11 @@ class Checkpoints(Checkpoint):
         """Write last.ckpt, or take best.ckpt for it; the one before keeps a name until the new one is complete."""
         last, previous = self.folder / LAST, self.folder / PREVIOUS
         if trainer.is_global_zero and last.exists():
-            link(last, previous)
+            _link(last, previous)
         if not copy:
             trainer.save_checkpoint(last, weights_only=False)
         elif trainer.is_global_zero:
-            link(self.folder / BEST, last)
+            _link(self.folder / BEST, last)
         self._written = time.monotonic()
 
     def _write_weights(self) -> None:
@@ -126,7 +126,7 @@ class Checkpoints(Checkpoint):
         wanted = int(self._due(trainer))
         for callback in trainer.callbacks:
             if isinstance(callback, Interruption) and callback.received:
-                wanted = SAVE + callback.received
+                wanted = _SAVE + callback.received
         if trainer.world_size == 1:
             return wanted
         return int(trainer.strategy.reduce(torch.tensor(wanted, device=trainer.strategy.root_device), reduce_op="max"))
@@ -136,11 +136,11 @@ class Checkpoints(Checkpoint):
         return steps or time.monotonic() - self._written > self.every_seconds
 
     def _stop(self, code: int) -> None:
-        if code > SAVE:
-            raise Interrupted(signal.Signals(code - SAVE))
+        if code > _SAVE:
+            raise Interrupted(signal.Signals(code - _SAVE))
 
 
-def link(source: Path, target: Path) -> None:
+def _link(source: Path, target: Path) -> None:
     """Give a file a second name, in place of what had it; a copy where the file system has no links."""
     part = target.with_name(f".{target.name}.part")
     part.unlink(missing_ok=True)

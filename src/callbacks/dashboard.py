@@ -22,7 +22,7 @@ from src.callbacks.probe import Probe, log, writers
 from src.models.tasks import Task
 from src.require import is_number
 
-CHARTS: dict[str, dict[str, list[str]]] = {
+_CHARTS: dict[str, dict[str, list[str]]] = {
     "training": {
         "loss": ["train/loss$", "val/loss$"],
         "gradient norm": ["train/gradient_norm$"],
@@ -37,16 +37,16 @@ CHARTS: dict[str, dict[str, list[str]]] = {
     },
 }
 """Charts of every net by category, and the tags that each shows: regular expressions, matched from their beginning."""
-Scalar = str | int | float | bool
-Value = Scalar | Sequence[Scalar] | None
+_Scalar = str | int | float | bool
+_Value = _Scalar | Sequence[_Scalar] | None
 
 
 class Dashboard(Probe):
     """Arranges TensorBoard's pages, in the first process; without that logger it does nothing.
 
-    - CUSTOM SCALARS: `charts_of` the net;
-    - HPARAMS: chosen parameters of the run, and the last values of `metrics_of` the task and of `best/<monitor>`, which
-      is logged at the end of every epoch from what `Checkpoints` keeps. A run that has ended is marked as a success;
+    - CUSTOM SCALARS: charts of all that is logged of the net;
+    - HPARAMS: chosen parameters of the run, and the last values of the task's metrics and of `best/<monitor>`, which is
+      logged at the end of every epoch from what `Checkpoints` keeps. A run that has ended is marked as a success;
     - TEXT: the configuration, and the command, host, commit and versions that the run was begun with;
     - HISTOGRAMS: every parameter of the net, before training, every few epochs and after the last, and its gradient in
       the last step, as the optimiser got it.
@@ -75,9 +75,11 @@ class Dashboard(Probe):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step == 0 and trainer.is_global_zero:
             for writer in writers(trainer):
-                writer.add_custom_scalars(layout(charts_of(pl_module.net, pl_module.task)))
-                self._declare(trainer, writer, metrics_of(pl_module.task))
-                for tag, text in texts(self.about).items():
+                charts = _charts_of(pl_module.net, pl_module.task).items()
+                multiline = {title: {name: ("Multiline", tags) for name, tags in own.items()} for title, own in charts}
+                writer.add_custom_scalars(multiline)
+                self._declare(trainer, writer, _metrics_of(pl_module.task))
+                for tag, text in _texts(self.about).items():
                     writer.add_text(tag, text, 0)
         super().on_train_start(trainer, pl_module)
 
@@ -88,14 +90,14 @@ class Dashboard(Probe):
             }
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if keeper := checkpoints(trainer):
+        if keeper := _checkpoints(trainer):
             log(trainer, {f"best/{keeper.monitor}": keeper.better(trainer)}, trainer.global_step - 1)
         super().on_train_epoch_end(trainer, pl_module)
         self._gradients = {}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for writer in writers(trainer) if trainer.is_global_zero else ():
-            *_, ended = session(self._parameters(), ())
+            *_, ended = _session(self._parameters(), ())
             writer.file_writer.add_summary(ended)
 
     def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Job]:
@@ -104,38 +106,35 @@ class Dashboard(Probe):
     def report(self, trainer: Trainer, module: LightningModule, results: Sequence[Any], step: int) -> None:
         for writer in writers(trainer):
             for name, weight in module.net.named_parameters():
-                add_histogram(writer, f"weights/{name}", weight, step)
+                _add_histogram(writer, f"weights/{name}", weight, step)
             for name, gradient in self._gradients.items():
-                add_histogram(writer, f"gradients/{name}", gradient, step)
+                _add_histogram(writer, f"gradients/{name}", gradient, step)
 
     def _declare(self, trainer: Trainer, writer: SummaryWriter, metrics: Sequence[str]) -> None:
         """Announce the table's columns, and the run's row."""
-        keeper = checkpoints(trainer)
-        experiment, started, _ = session(
-            self._parameters(), [*([f"best/{keeper.monitor}"] if keeper else []), *metrics]
-        )
-        writer.file_writer.add_summary(experiment)
-        writer.file_writer.add_summary(started)
+        best = [f"best/{keeper.monitor}"] if (keeper := _checkpoints(trainer)) else []
+        for summary in _session(self._parameters(), [*best, *metrics])[:2]:
+            writer.file_writer.add_summary(summary)
 
-    def _parameters(self) -> dict[str, Scalar]:
+    def _parameters(self) -> dict[str, _Scalar]:
         """The run's row of the table."""
         config = OmegaConf.create(self.about.get("config", ""))
         values = {name: OmegaConf.select(config, key) for name, key in self.hparams.items()}
-        return declared({n: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for n, v in values.items()})
+        return _declared({n: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for n, v in values.items()})
 
 
-def declared(hparams: Mapping[str, Value]) -> dict[str, Scalar]:
+def _declared(hparams: Mapping[str, _Value]) -> dict[str, _Scalar]:
     """Parameters as the table can show them.
 
-    >>> declared({"lr": 0.1, "elements": [8, 3], "bias": True, "clip": None})
+    >>> _declared({"lr": 0.1, "elements": [8, 3], "bias": True, "clip": None})
     {'lr': 0.1, 'elements': '[8, 3]', 'bias': 'True'}
 
     Raises:
         ValueError: for a value that is neither a scalar nor a list.
     """
-    shown: dict[str, Scalar] = {}
+    shown: dict[str, _Scalar] = {}
     for name, value in hparams.items():
-        if isinstance(value, Mapping) or not isinstance(value, Scalar | Sequence | None):
+        if isinstance(value, Mapping) or not isinstance(value, _Scalar | Sequence | None):
             raise ValueError(
                 f"`hparams` must name keys of scalars or lists, but {name} is {value!r}; name its parts one by one."
             )
@@ -144,35 +143,30 @@ def declared(hparams: Mapping[str, Value]) -> dict[str, Scalar]:
     return shown
 
 
-def session(hparams: Mapping[str, Scalar], metrics: Sequence[str]) -> tuple[Any, Any, Any]:
+def _session(hparams: Mapping[str, _Scalar], metrics: Sequence[str]) -> tuple[Any, Any, Any]:
     """Summaries of the columns of the table of runs, of the begin of a run, and of its end."""
     return summaries(dict(hparams), dict.fromkeys(metrics, 0))
 
 
-def metrics_of(task: Task) -> list[str]:
+def _metrics_of(task: Task) -> list[str]:
     """What the table of runs shows besides the best of what is monitored."""
     shown = [f"{stage}/{name}" for name in task.metrics for stage in ("val", "train", "test")]
     return ["val/loss", *shown, "test/loss"]
 
 
-def charts_of(net: nn.Module, task: Task) -> dict[str, dict[str, list[str]]]:
-    """`CHARTS`, the task's metrics, equivariance errors of all that the net's group does, and redundancy along it."""
-    loss, *others = CHARTS["training"].items()
+def _charts_of(net: nn.Module, task: Task) -> dict[str, dict[str, list[str]]]:
+    """`_CHARTS`, the task's metrics, equivariance errors of all that the net's group does, and redundancy along it."""
+    loss, *others = _CHARTS["training"].items()
     measured = {task.title(name): [f"{stage}/{name}$" for stage in ("train", "val")] for name in task.metrics}
     group, sizes, own = acting(net)
     names = [*kinds(group, sizes), RANDOM, *([LATTICE] if own else [])]
     looks = {"equivariance error": {name: [f"equivariance/{name}/.*"] for name in names}}
     if group_convolutions(net):
         looks["redundancy along the group"] = {measure: [f"redundancy/{measure}/.*"] for measure in MEASURES}
-    return {"training": {**dict([loss]), **measured, **dict(others)}, **looks, "throughput": CHARTS["throughput"]}
+    return {"training": {**dict([loss]), **measured, **dict(others)}, **looks, "throughput": _CHARTS["throughput"]}
 
 
-def layout(charts: Mapping[str, Mapping[str, list[str]]]) -> dict[str, dict[str, tuple[str, list[str]]]]:
-    """Charts as TensorBoard wants them."""
-    return {category: {title: ("Multiline", tags) for title, tags in own.items()} for category, own in charts.items()}
-
-
-def texts(about: Mapping[str, Any]) -> dict[str, str]:
+def _texts(about: Mapping[str, Any]) -> dict[str, str]:
     """Pages of text in Markdown, by tag.
 
     Args:
@@ -188,12 +182,12 @@ def texts(about: Mapping[str, Any]) -> dict[str, str]:
     return pages
 
 
-def checkpoints(trainer: Trainer) -> Checkpoints | None:
+def _checkpoints(trainer: Trainer) -> Checkpoints | None:
     """The callback that knows what is best, if there is one."""
     return next((callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)), None)
 
 
-def add_histogram(writer: SummaryWriter, tag: str, values: Tensor, step: int) -> None:
+def _add_histogram(writer: SummaryWriter, tag: str, values: Tensor, step: int) -> None:
     """Write the histogram of what is finite among values; nothing if nothing is."""
     values = values.detach().float()
     finite = values[values.isfinite()]

@@ -34,8 +34,8 @@ class ExactState(Callback):
     def state_dict(self) -> dict[str, Any]:
         trainer = self._trainer
         metrics: MetricCollection = trainer.lightning_module.train_metrics
-        own = {"random": random_state(), "metrics": {name: sums(metric) for name, metric in metrics.items()}}
-        return {"processes": gathered(trainer, own), "events": written(trainer)}
+        own = {"random": random_state(), "metrics": {name: _sums(metric) for name, metric in metrics.items()}}
+        return {"processes": gathered(trainer, own), "events": _written(trainer)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._processes = state_dict["processes"]
@@ -49,11 +49,11 @@ class ExactState(Callback):
             restore_random_state(self._processes[rank]["random"])
         for name, metric in pl_module.train_metrics.items():
             shares = [process["metrics"][name] for process in self._processes[rank::ranks]]
-            restore_sums(metric, shares)
+            _restore_sums(metric, shares)
         self._processes = []
 
 
-def sums(metric: Metric) -> dict[str, Any]:
+def _sums(metric: Metric) -> dict[str, Any]:
     """What a metric has gathered since it was reset: sums, or lists of what it has seen."""
     states = {name: getattr(metric, name) for name in metric._defaults}
     return {"updates": metric._update_count} | {
@@ -62,7 +62,7 @@ def sums(metric: Metric) -> dict[str, Any]:
     }
 
 
-def restore_sums(metric: Metric, shares: list[Mapping[str, Any]]) -> None:
+def _restore_sums(metric: Metric, shares: list[Mapping[str, Any]]) -> None:
     """Set a metric to several processes' shares together; to nothing if there are none."""
     metric.reset()
     metric._update_count = sum(share["updates"] for share in shares)
@@ -84,19 +84,19 @@ def gathered(trainer: Trainer, own: dict[str, Any]) -> list[dict[str, Any]]:
     return everyone
 
 
-def written(trainer: Trainer) -> dict[str, int]:
+def _written(trainer: Trainer) -> dict[str, int]:
     """Bytes of every event file, all points flushed to them."""
     sizes: dict[str, int] = {}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
             logger.experiment.flush()
-            sizes |= {path.name: path.stat().st_size for path in events(Path(logger.log_dir))}
+            sizes |= {path.name: path.stat().st_size for path in _events(Path(logger.log_dir))}
     return sizes
 
 
 def rewind(folder: Path, sizes: Mapping[str, int]) -> None:
     """Cut event files back to the sizes that `written` gave: what came after will be written again."""
-    for path in events(folder):
+    for path in _events(folder):
         size = sizes.get(path.name, 0)
         if not size:
             path.unlink()
@@ -105,6 +105,6 @@ def rewind(folder: Path, sizes: Mapping[str, int]) -> None:
                 file.truncate(size)
 
 
-def events(folder: Path) -> list[Path]:
+def _events(folder: Path) -> list[Path]:
     """TensorBoard's files, oldest first."""
     return sorted(folder.glob("events.out.tfevents.*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,14 +13,16 @@ from torch import Tensor
 from src.analysis.drawing import pixels
 from src.analysis.equivariance import BATCH
 from src.analysis.look import Job
-from src.analysis.outcomes import COLUMNS, ROWS, draw_outcomes, draw_samples
-from src.analysis.pictures import draw_filters, draw_rotation, outputs, turns
+from src.analysis.outcomes import draw_predictions
+from src.analysis.pictures import draw_features, draw_filters
 from src.callbacks.probe import Probe, validation_samples, writers
 from src.models.gconv import convolutions
 from src.require import require_positive
 
-Picture = tuple[str, np.ndarray]
+_Picture = tuple[str, np.ndarray]
 """A tag and an image (y, x, 3) of uint8."""
+_TAGS = {"samples": "samples/predictions", "worst": "samples/worst"}
+"""Of pictures that do not have their own names."""
 
 
 class FeatureFigures(Probe):
@@ -28,7 +31,7 @@ class FeatureFigures(Probe):
     - `filters/<layer>` of every group convolution with a window: see `draw_filters`;
     - `features/rotation`: see `draw_rotation`, of the first image of the validation set;
     - `samples/predictions`, the first samples of the validation set, and `samples/worst`, those of the largest loss;
-    - `confusion`, of as many; or `labels` or `values`, as the task has them: see `draw_outcomes`.
+    - `confusion`, of as many; or `labels` or `values`, as the task has them: see `draw_predictions`.
 
     Args:
         every_epochs: between two looks.
@@ -70,35 +73,25 @@ class FeatureFigures(Probe):
         return tasks
 
     def report(
-        self, trainer: Trainer, module: LightningModule, results: Sequence[Sequence[Picture]], step: int
+        self, trainer: Trainer, module: LightningModule, results: Sequence[Sequence[_Picture]], step: int
     ) -> None:
         for writer in writers(trainer):
             for pictures in results:
                 for tag, image in pictures:
                     writer.add_image(tag, image, step, dataformats="HWC")
 
-    def _rotation(self, trainer: Trainer, module: LightningModule, name: str) -> list[Picture]:
-        found = validation_samples(trainer, module, 1)
-        turned = turns(found.shown(found.images[:1]), found.outside)
-        conv = convolutions(module.net)[name]
-        features = outputs(conv, lambda: forward(trainer, module, found.normalised(turned)))
-        return [("features/rotation", pixels(draw_rotation(turned, features, conv, name)))]
+    def _rotation(self, trainer: Trainer, module: LightningModule, name: str) -> list[_Picture]:
+        found, conv = validation_samples(trainer, module, 1), convolutions(module.net)[name]
+        drawn = draw_features(found, conv, name, partial(_forward, trainer, module))
+        return [("features/rotation", pixels(drawn))]
 
-    def _samples(self, trainer: Trainer, module: LightningModule) -> list[Picture]:
-        found, task = validation_samples(trainer, module, self.samples), module.task
-        predicted, shown = forward(trainer, module, found.images), found.shown(found.images)
-        worst = task.losses(predicted, found.targets).argsort(descending=True, stable=True)
-        orders = {"predictions": torch.arange(len(worst), device=worst.device), "worst": worst}
-        drawn = {}
-        for name, order in orders.items():
-            rows = order[: COLUMNS * ROWS]
-            columns = (shown[rows], found.targets[rows], predicted[rows])
-            drawn[f"samples/{name}"] = draw_samples(task, *columns, found.names)
-        name, outcomes = draw_outcomes(task, predicted, found.targets, found.names)
-        return [(tag, pixels(each)) for tag, each in (drawn | {name: outcomes}).items()]
+    def _samples(self, trainer: Trainer, module: LightningModule) -> list[_Picture]:
+        found = validation_samples(trainer, module, self.samples)
+        drawn = draw_predictions(module.task, found, _forward(trainer, module, found.images))
+        return [(_TAGS.get(name, name), pixels(each)) for name, each in drawn.items()]
 
 
-def forward(trainer: Trainer, module: LightningModule, images: Tensor) -> Tensor:
+def _forward(trainer: Trainer, module: LightningModule, images: Tensor) -> Tensor:
     """Outputs (n, k) in float32, in the precision and the batches of validation."""
     precision = trainer.precision_plugin
     with precision.forward_context():

@@ -7,7 +7,7 @@ from types import FrameType
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGUSR1: 75}
+_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGUSR1: 75}
 """Exit codes: 128 + number as shells have it, and EX_TEMPFAIL, "try again", for the warning of a queue."""
 
 
@@ -15,12 +15,12 @@ class Interrupted(SystemExit):
     """The run was asked to stop, has written a checkpoint, and can go on from it."""
 
     def __init__(self, number: signal.Signals) -> None:
-        super().__init__(CODES[number])
+        super().__init__(_CODES[number])
         self.signal = number
 
 
 class Interruption(Callback):
-    """Remembers the signals of `CODES` while a model is trained; who saves asks for it.
+    """Remembers the signals of `_CODES` while a model is trained; who saves asks for it.
 
     The handlers do nothing but remember: what they interrupt may be a step, or the exchange between processes. A second
     signal ends the process at once, as it would without this; but not SIGHUP, by which nobody shows impatience: it says
@@ -57,4 +57,4 @@ class Interruption(Callback):
 
 def heeded() -> list[signal.Signals]:
     """The signals that end a run early; SIGHUP is not where `nohup` has it ignored."""
-    return [number for number in CODES if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    return [number for number in _CODES if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]

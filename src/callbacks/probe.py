@@ -64,16 +64,16 @@ class Probe(Callback):
             share = [task() for task in self.tasks(trainer, module)[trainer.global_rank :: trainer.world_size]]
             shares = gathered(trainer, share)
             if trainer.is_global_zero:
-                self.report(trainer, module, interleaved(shares), step)
+                self.report(trainer, module, _interleaved(shares), step)
         self._spent += time.monotonic() - start
         if trainer.is_global_zero and (passed := time.monotonic() - self._began) > 0 and step:
             log(trainer, {f"time/{type(self).__name__}_share": self._spent / passed}, step)
 
 
-def interleaved(shares: Sequence[Sequence[Any]]) -> list[Any]:
+def _interleaved(shares: Sequence[Sequence[Any]]) -> list[Any]:
     """Tasks that were dealt out in turn, back in their order.
 
-    >>> interleaved([["a", "c"], ["b"]])
+    >>> _interleaved([["a", "c"], ["b"]])
     ['a', 'b', 'c']
     """
     return [shares[n % len(shares)][n // len(shares)] for n in range(sum(map(len, shares)))]

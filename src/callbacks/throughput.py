@@ -17,13 +17,13 @@ from torch.optim import Optimizer
 
 from src.callbacks.probe import log
 
-Moment = float | torch.cuda.Event
+_Moment = float | torch.cuda.Event
 """A point in time of a device: of a GPU, when it has done all that it was told before."""
-GIB = 2**30
+_GIB = 2**30
 
 
 @dataclass
-class Tally:
+class _Tally:
     """What was done in a stretch of training."""
 
     samples: int = 0
@@ -65,34 +65,34 @@ class Throughput(Callback):
     """
 
     def __init__(self) -> None:
-        self._asked: Moment | None = None
-        self._given: Moment = 0.0
-        self._spans: list[tuple[Moment, Moment, Moment]] = []
-        self._interval, self._epoch = Tally(), Tally()
+        self._asked: _Moment | None = None
+        self._given: _Moment = 0.0
+        self._spans: list[tuple[_Moment, _Moment, _Moment]] = []
+        self._interval, self._epoch = _Tally(), _Tally()
         self._stepped = 0
         self._norm: Tensor | None = None
         self._before: dict[str, list[Tensor]] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._asked, self._spans, self._stepped = None, [], trainer.global_step
-        self._interval, self._epoch = Tally(), Tally()
+        self._interval, self._epoch = _Tally(), _Tally()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._asked, self._epoch = moment(pl_module.device), Tally()
+        self._asked, self._epoch = _moment(pl_module.device), _Tally()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        self._given = moment(pl_module.device)
+        self._given = _moment(pl_module.device)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         every = trainer.log_every_n_steps
         if trainer.is_global_zero and trainer.loggers and every and (trainer.global_step + 1) % every == 0:
-            self._norm = gradient_norm(pl_module.parameters())
-            self._before = {name: [w.detach().clone() for w in own] for name, own in groups(optimizer).items()}
+            self._norm = _gradient_norm(pl_module.parameters())
+            self._before = {name: [w.detach().clone() for w in own] for name, own in _groups(optimizer).items()}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        done = moment(pl_module.device)
+        done = _moment(pl_module.device)
         # A run that goes on in the middle of an epoch has not seen for how long it waited for its first batch.
         asked = self._given if self._asked is None else self._asked
         self._spans.append((asked, self._given, done))
@@ -104,7 +104,7 @@ class Throughput(Callback):
         self._asked = done
         if self._norm is not None:
             self._log(trainer, pl_module)
-            self._asked = moment(pl_module.device)  # what was logged is nobody's time
+            self._asked = _moment(pl_module.device)  # what was logged is nobody's time
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._settle()
@@ -114,23 +114,23 @@ class Throughput(Callback):
 
     def _log(self, trainer: Trainer, module: LightningModule) -> None:
         """Write what the interval and its last step came to."""
-        ratios = update_ratios(self._before, groups(trainer.optimizers[0]))
+        ratios = _update_ratios(self._before, _groups(trainer.optimizers[0]))
         self._settle()
-        times = self._interval.numbers() | {"memory_gib": peak_memory(module.device) / GIB}
+        times = self._interval.numbers() | {"memory_gib": _peak_memory(module.device) / _GIB}
         numbers = {"train/gradient_norm": float(self._norm)}
         numbers |= {"/".join(filter(None, ("train/update_ratio", name))): ratio for name, ratio in ratios.items()}
         log(trainer, {f"time/{name}": value for name, value in times.items()} | numbers, trainer.global_step - 1)
-        self._norm, self._before, self._interval = None, {}, Tally()
+        self._norm, self._before, self._interval = None, {}, _Tally()
 
     def _settle(self) -> None:
         """Count the times of all batches that are done."""
-        seconds, waiting = spent(self._spans)
+        seconds, waiting = _spent(self._spans)
         for tally in (self._interval, self._epoch):
             tally.seconds, tally.waiting = tally.seconds + seconds, tally.waiting + waiting
         self._spans = []
 
 
-def moment(device: torch.device) -> Moment:
+def _moment(device: torch.device) -> _Moment:
     """Now; of a GPU, when it will have done all that it has been told so far, without waiting for it."""
     if device.type != "cuda":
         return time.perf_counter()
@@ -139,7 +139,7 @@ def moment(device: torch.device) -> Moment:
     return event
 
 
-def spent(spans: Iterable[tuple[Moment, Moment, Moment]]) -> tuple[float, float]:
+def _spent(spans: Iterable[tuple[_Moment, _Moment, _Moment]]) -> tuple[float, float]:
     """Seconds of batches in all, and of these until they were there.
 
     Args:
@@ -149,16 +149,16 @@ def spent(spans: Iterable[tuple[Moment, Moment, Moment]]) -> tuple[float, float]
     for asked, given, done in spans:
         if isinstance(done, torch.cuda.Event):
             done.synchronize()
-        seconds, waiting = seconds + between(asked, done), waiting + between(asked, given)
+        seconds, waiting = seconds + _between(asked, done), waiting + _between(asked, given)
     return seconds, waiting
 
 
-def between(start: Moment, end: Moment) -> float:
+def _between(start: _Moment, end: _Moment) -> float:
     """Seconds from one moment to a later one, which has come."""
     return start.elapsed_time(end) / 1000 if isinstance(start, torch.cuda.Event) else end - start
 
 
-def peak_memory(device: torch.device) -> int:
+def _peak_memory(device: torch.device) -> int:
     """The most bytes that tensors held on a GPU, or that the process held, since it began."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -166,19 +166,19 @@ def peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+def _gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     """The 2-norm of all gradients together, ()."""
     return get_total_norm([weight.grad for weight in parameters if weight.grad is not None])
 
 
-def groups(optimizer: Optimizer) -> dict[str, list[Tensor]]:
+def _groups(optimizer: Optimizer) -> dict[str, list[Tensor]]:
     """All weights, by the name "", and those of each group that has a name, if there are several."""
     members = [(group.get("name"), group["params"]) for group in optimizer.param_groups]
     named = {name: own for name, own in members if name} if len(members) > 1 else {}
     return {"": [weight for _, own in members for weight in own]} | named
 
 
-def update_ratios(before: Mapping[str, list[Tensor]], after: Mapping[str, list[Tensor]]) -> dict[str, float]:
+def _update_ratios(before: Mapping[str, list[Tensor]], after: Mapping[str, list[Tensor]]) -> dict[str, float]:
     """||w' - w|| / ||w|| by group; a group whose weights were all zero is left out."""
     with torch.no_grad():
         norms = {

@@ -15,11 +15,11 @@ from typing import NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from src.data.draw import is_range
+from src.data.draw import RANGE, is_range
 from src.data.tables import uniform_table
 from src.data.warp import Border, Mode, check_border, crop, warp
 from src.groups import SO2, Dilation
-from src.require import is_number, require_choice, require_whole
+from src.require import is_number, require, require_choice, require_whole
 
 COLUMNS = ("angle", "scale", "flip y", "flip x", "shift y", "shift x", "hole y", "hole x")
 
@@ -80,13 +80,12 @@ class Augmentation:
         check_border(self.border)
         require_choice("augment.mode", self.mode, get_args(Mode))
         require_whole(**{"augment.crop": self.crop, "augment.cutout": self.cutout})
-        if not is_number(self.rotate) or not 0 <= self.rotate <= 180:
-            raise ValueError(f"`augment.rotate` must be degrees each way, from 0 to 180, but got {self.rotate!r}.")
-        if self.scale is not None and not is_range(self.scale):
-            raise ValueError(f"`augment.scale` must be null or [low, high] with 0 < low <= high, but got {self.scale}.")
+        degrees = is_number(self.rotate) and 0 <= self.rotate <= 180
+        require("augment.rotate", self.rotate, degrees, "degrees each way, from 0 to 180")
+        require("augment.scale", self.scale, self.scale is None or is_range(self.scale), RANGE)
         for name in ("flip", "flip_y"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise ValueError(f"`augment.{name}` must be true or false, but got {value!r}.")
+            value = getattr(self, name)
+            require(f"augment.{name}", value, isinstance(value, bool), "true or false")
 
     @property
     def active(self) -> bool:

@@ -18,7 +18,7 @@ from src.data.loader import Batches, ImageBatches, Loader
 from src.data.sources import Source, Split, Statistics
 from src.data.tables import generator
 from src.data.warp import Border
-from src.require import require_at_least
+from src.require import require, require_at_least
 
 
 class ImageDataModule(LightningDataModule):
@@ -68,6 +68,10 @@ class ImageDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.source = reader(seed=seed, **options)
+        self.classes, self.targets = self.source.classes, self.source.targets
+        """How many there are, and what they are: see `Source`."""
+        self.channels, self.size = self.source.channels, self.source.size
+        """Of images; (y, x) in pixels."""
         self.augmentation = self._augmentation(augment)
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
@@ -79,24 +83,6 @@ class ImageDataModule(LightningDataModule):
         self._datasets: dict[str, ImageBatches] = {}
         self._check_counts()
         self._check_promises(classes=classes, channels=channels)
-
-    @property
-    def classes(self) -> int:
-        return self.source.classes
-
-    @property
-    def targets(self) -> str:
-        """What is learned of an image: see `Source.targets`."""
-        return self.source.targets
-
-    @property
-    def channels(self) -> int:
-        return self.source.channels
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(y, x) in pixels."""
-        return self.source.size
 
     @property
     def border(self) -> Border:
@@ -160,9 +146,8 @@ class ImageDataModule(LightningDataModule):
     def _loader(self, name: str, batch_size: int, seed: int | None = None) -> Loader:
         dataset = self.datasets[name]
         device, place = torch.device("cpu"), {}
-        if self.trainer is not None:
-            device = self.trainer.strategy.root_device
-            place = {"rank": self.trainer.global_rank, "ranks": self.trainer.world_size}
+        if trainer := self.trainer:
+            device, place = trainer.strategy.root_device, {"rank": trainer.global_rank, "ranks": trainer.world_size}
         if self.on_device:
             dataset.to(device)
         return Loader(dataset, Batches(len(dataset), batch_size, seed, **place), self.num_workers, device)
@@ -174,9 +159,7 @@ class ImageDataModule(LightningDataModule):
                 "choose a file of configs/augment with augment=NAME."
             )
         given = dict(augment or {})
-        if given.get("border") is None:
-            given["border"] = self.source.border
-        return Augmentation(**given)
+        return Augmentation(**given | {"border": given.get("border") or self.source.border})
 
     def _keep_split(self) -> None:
         """Write which image is in which split, under the name that runs give."""
@@ -185,25 +168,22 @@ class ImageDataModule(LightningDataModule):
             stored(self.source.cache / f"split-{self.fingerprint}.npz", lambda: ids)
 
     def _limited(self, name: str, split: Split) -> Split:
-        limit = self.limits[name]
-        return split if limit is None else split.at(self._subset(name, split.labels, limit))
-
-    def _subset(self, name: str, labels: Tensor, limit: int) -> Tensor:
-        if limit > len(labels):
+        limit, n = self.limits[name], len(split.labels)
+        if limit is None:
+            return split
+        if limit > n:
             raise ValueError(
-                f"`limit_{name}` must be at most {len(labels)}, the samples there are, but got {limit}; null uses all."
+                f"`limit_{name}` must be at most {n}, the samples there are, but got {limit}; null uses all."
             )
-        return stratified(labels, [limit], generator("limit", name, self.seed))[0]
+        return split.at(stratified(split.labels, [limit], generator("limit", name, self.seed))[0])
 
     def _check_counts(self) -> None:
         counts = {"batch_size": self.batch_size, "eval_batch_size": self.eval_batch_size}
         counts |= {f"limit_{name}": limit for name, limit in self.limits.items() if limit is not None}
         require_at_least(1, **counts)
         require_at_least(0, num_workers=self.num_workers)
-        if self.on_device and self.num_workers:
-            raise ValueError(
-                f"`num_workers` must be 0 with on_device=true, as nothing is left to read, but got {self.num_workers}."
-            )
+        idle = self.num_workers == 0 or not self.on_device
+        require("num_workers", self.num_workers, idle, "0 with on_device=true, as nothing is left to read")
 
     def _check_promises(self, **promises: int | None) -> None:
         for name, value in promises.items():
@@ -216,7 +196,7 @@ class ImageDataModule(LightningDataModule):
 
     def _check_split(self, name: str, split: Split) -> None:
         expected = (self.channels, *self.size)
-        wanted, found, fits = check_targets(split.labels, self.targets, self.classes)
+        wanted, found, fits = _check_targets(split.labels, self.targets, self.classes)
         if tuple(split.images.shape[1:]) != expected or not fits:
             raise ValueError(
                 f"the {name} split of {type(self.source).__name__} must be images of {expected} with {wanted}, but has "
@@ -234,7 +214,7 @@ class ImageDataModule(LightningDataModule):
             )
 
 
-def check_targets(targets: Tensor, kind: str, classes: int) -> tuple[str, str, bool]:
+def _check_targets(targets: Tensor, kind: str, classes: int) -> tuple[str, str, bool]:
     """What targets of a kind must be, what these are, and whether they are so."""
     low, high = float(targets.min()), float(targets.max())
     if kind == "class":

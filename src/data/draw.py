@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from src.require import is_number
+from src.require import is_number, require
 
 SPLITS = ("train", "val", "test")
+RANGE = "null or [low, high] with 0 < low <= high"
+"""What a range of magnifications must be."""
 
 
 class Fold(NamedTuple):
@@ -56,12 +58,9 @@ def draw(
         ValueError: if there are fewer images than asked for, or `counts` or `fold` do not fit to what is given.
     """
     names = [name for name in SPLITS if name not in given]
-    if len(counts) != len(names):
-        raise ValueError(
-            f"`counts` must be numbers of images for {', '.join(names)}"
-            f"{f' ({_and_(given)} are published apart)' if given else ''}, or for all three splits to draw from all "
-            f"images, but got {list(counts)}."
-        )
+    apart = f" ({' and '.join(given)} are published apart)" if given else ""
+    what = f"numbers of images for {', '.join(names)}{apart}, or for all three splits to draw from all images"
+    require("counts", list(counts), len(counts) == len(names), what)
     rows = dict(zip(names, stratified(labels, _whole(counts, len(labels)), generator), strict=True))
     if fold is not None:
         if "val" in given:
@@ -112,7 +111,7 @@ def stratified(labels: Tensor, counts: Iterable[int], generator: torch.Generator
         >>> labels[train].tolist(), labels[val].tolist()
         ([0, 0, 0, 1, 1, 1], [0, 1])
     """
-    labels, counts = strata(labels), list(counts)
+    labels, counts = _strata(labels), list(counts)
     if min(counts, default=0) < 0 or sum(counts) > len(labels):
         raise ValueError(f"`counts` must be at most {len(labels)} samples in all, but got {counts}; ask for fewer.")
     order = torch.randperm(len(labels), generator=generator)
@@ -124,7 +123,7 @@ def stratified(labels: Tensor, counts: Iterable[int], generator: torch.Generator
     return [part.sort().values for part in mixed[: sum(counts)].split(counts)]
 
 
-def strata(labels: Tensor) -> Tensor:
+def _strata(labels: Tensor) -> Tensor:
     """What a draw keeps the shares of: (n,), the classes, or one stratum for targets (n, k) that are no classes."""
     return labels if labels.dim() == 1 else labels.new_zeros(len(labels), dtype=torch.int64)
 
@@ -136,11 +135,8 @@ def shares(counts: Sequence[float]) -> tuple[float, ...]:
         ValueError: if they are anything else, or negative.
     """
     given = counts if isinstance(counts, Sequence) and not isinstance(counts, str) else ()
-    if not given or not all(is_number(n) and n >= 0 for n in given):
-        raise ValueError(
-            "`counts` must be numbers of images, or fractions, such as [45000, 5000] or [0.8, 0.1, 0.1], but got "
-            f"{counts}."
-        )
+    what = "numbers of images, or fractions, such as [45000, 5000] or [0.8, 0.1, 0.1]"
+    require("counts", counts, given and all(is_number(n) and n >= 0 for n in given), what)
     return tuple(given)
 
 
@@ -151,10 +147,8 @@ def canvas(size: int | Sequence[int], min_size: int = 2) -> tuple[int, int]:
         ValueError: if it is neither, or below `min_size` pixels.
     """
     pair = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
-    if len(pair) != 2 or any(type(n) is not int or n < min_size for n in pair):
-        raise ValueError(
-            f"`size` must be a number of pixels or a pair [y, x], each at least {min_size}, but got {size}."
-        )
+    fits = len(pair) == 2 and all(type(n) is int and n >= min_size for n in pair)
+    require("size", size, fits, f"a number of pixels or a pair [y, x], each at least {min_size}")
     return pair[0], pair[1]
 
 
@@ -164,11 +158,7 @@ def rotations(rotate: bool | Mapping[str, bool] | None) -> dict[str, bool]:
     Raises:
         ValueError: for another key than a split's, or another value than true and false.
     """
-    given = _by_split(rotate)
-    if given is None or not all(isinstance(value, bool) for value in given.values()):
-        raise ValueError(
-            f"`rotate` must be true or false, or map train, val and test to true or false, but got {rotate}."
-        )
+    given = _by_split("rotate", rotate, lambda value: isinstance(value, bool), "true or false")
     return dict.fromkeys(SPLITS, False) | given
 
 
@@ -180,24 +170,20 @@ def scalings(
     Raises:
         ValueError: for another key than a split's, or anything but a range of positive numbers.
     """
-    given = _by_split(scale)
-    if given is None or not all(value is None or is_range(value) for value in given.values()):
-        raise ValueError(
-            "`scale` must be null or [low, high] with 0 < low <= high, or map train, val and test to that, but got "
-            f"{scale}."
-        )
+    given = _by_split("scale", scale, lambda value: value is None or is_range(value), RANGE)
     return dict.fromkeys(SPLITS) | {name: None if value is None else tuple(value) for name, value in given.items()}
 
 
-def _by_split(value: Any) -> dict[str, Any] | None:
-    """One value for all splits, or a value for some; None if a key is no split."""
+def _by_split(name: str, value: Any, fits: Callable[[Any], bool], what: str) -> dict[str, Any]:
+    """One value for all splits, or a value for some.
+
+    Raises:
+        ValueError: if a key is no split, or a value does not fit.
+    """
     given = {} if value is None else dict(value) if isinstance(value, Mapping) else dict.fromkeys(SPLITS, value)
-    return given if given.keys() <= set(SPLITS) else None
-
-
-def _and_(names: Iterable[str]) -> str:
-    """A list in words."""
-    return " and ".join(names)
+    right = given.keys() <= set(SPLITS) and all(map(fits, given.values()))
+    require(name, value, right, f"{what}, or map train, val and test to that")
+    return given
 
 
 def is_range(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -47,19 +48,12 @@ class Lazy:
         """The same images on another canvas, still unread."""
         if size == self.shape[2:]:
             return self
-        return Lazy(_Fitted(self.read, size, border), self.rows, (*self.shape[:2], *size))
+        return Lazy(partial(_fitted, self.read, size, border), self.rows, (*self.shape[:2], *size))
 
 
-@dataclass(frozen=True)
-class _Fitted:
+def _fitted(read: _Read, size: tuple[int, int], border: Border, rows: Tensor) -> Tensor:
     """Images that are brought to a size after they are read."""
-
-    read: _Read
-    size: tuple[int, int]
-    border: Border
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        return fit(self.read(rows), self.size, self.border)
+    return fit(read(rows), size, border)
 
 
 Images = Tensor | Lazy

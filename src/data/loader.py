@@ -20,13 +20,13 @@ from src.data.sources import Split, Statistics
 from src.data.tables import generator
 from src.require import require_at_least
 
-Batch = tuple[Tensor, Tensor]
-Key = tuple[int, Tensor]
-Cut = tuple[int, Tensor, Tensor, Tensor]
+_Batch = tuple[Tensor, Tensor]
+_Key = tuple[int, Tensor]
+_Cut = tuple[int, Tensor, Tensor, Tensor]
 """Epoch, indices, images in uint8, labels."""
 
 
-class ImageBatches(Dataset[Cut]):
+class ImageBatches(Dataset[_Cut]):
     """A split, cut by (epoch, indices) and finished as normalised images (n, c, y, x) in float32, and labels (n,).
 
     Args:
@@ -50,11 +50,11 @@ class ImageBatches(Dataset[Cut]):
     def __len__(self) -> int:
         return len(self.split.labels)
 
-    def __getitem__(self, key: Key) -> Cut:
+    def __getitem__(self, key: _Key) -> _Cut:
         epoch, indices = key
         return epoch, indices, self.split.images[indices], self.split.labels[indices]
 
-    def finish(self, cut: Cut, device: torch.device) -> Batch:
+    def finish(self, cut: _Cut, device: torch.device) -> _Batch:
         """Move a cut to a device, augment and normalise it there."""
         epoch, indices, images, labels = cut
         images = images.to(device, non_blocking=True)
@@ -86,7 +86,7 @@ class ImageBatches(Dataset[Cut]):
         return self
 
 
-class Batches(Sampler[Key]):
+class Batches(Sampler[_Key]):
     """Which samples make a batch: (epoch, indices) as a pure function of (seed, epoch).
 
     Args:
@@ -129,7 +129,7 @@ class Batches(Sampler[Key]):
         """Samples of a batch, over all ranks."""
         return min(self.batch_size, self.n - batch * self.batch_size)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[_Key]:
         epoch, skip, self.skip = self.epoch, self.skip, 0
         for indices in self._order(epoch).split(self.batch_size)[skip : len(self)]:
             yield epoch, indices[self.rank :: self.ranks]
@@ -140,7 +140,7 @@ class Batches(Sampler[Key]):
         return torch.randperm(self.n, generator=generator("order", self.seed, epoch))
 
 
-class Loader(DataLoader[Batch]):
+class Loader(DataLoader[_Batch]):
     """A DataLoader over whole batches that can be stopped and resumed between any two of them.
 
     Args:
@@ -181,7 +181,7 @@ class Loader(DataLoader[Batch]):
         self.done = 0
         """Batches of the epoch that were handed out; workers may be ahead of it."""
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[_Batch]:
         self.done = self.batches.skip
         # Without workers there is nothing for a DataLoader to do but to take its time.
         cuts = super().__iter__() if self.num_workers else map(self.dataset.__getitem__, self.sampler)

@@ -61,19 +61,19 @@ def fit(images: Tensor, size: tuple[int, int], border: Border = "zeros", chunk: 
     Returns:
         (n, c, *size), uint8.
     """
-    images = _shrink(images, (min(size[0], images.shape[-2]), min(size[1], images.shape[-1])), chunk)
     if images.shape[-2:] == size:
         return images
-    spare = torch.tensor([size[0] - images.shape[-2], size[1] - images.shape[-1]])
-    corners = -(spare // 2).expand(min(chunk, len(images)), 2)
-    return torch.cat([crop(part, corners[: len(part)], size, border) for part in images.split(chunk)])
+    return torch.cat([_fitted(part, size, border) for part in images.split(chunk)])
 
 
-def _shrink(images: Tensor, size: tuple[int, int], chunk: int) -> Tensor:
-    if images.shape[-2:] == size:
+def _fitted(images: Tensor, size: tuple[int, int], border: Border) -> Tensor:
+    y, x = (min(pair) for pair in zip(size, images.shape[-2:], strict=True))
+    if images.shape[-2:] != (y, x):
+        images = _bytes(functional.interpolate(images.float(), (y, x), mode="bilinear", antialias=True))
+    if (y, x) == size:
         return images
-    parts = images.split(chunk)
-    return torch.cat([_bytes(functional.interpolate(x.float(), size, mode="bilinear", antialias=True)) for x in parts])
+    corners = -torch.tensor([(size[0] - y) // 2, (size[1] - x) // 2])
+    return crop(images, corners.expand(len(images), 2), size, border)
 
 
 def _bytes(images: Tensor) -> Tensor:

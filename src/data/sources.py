@@ -184,7 +184,7 @@ class Source(ABC):
         """
         if self.file is None:
             return self._generate()
-        columns = stored(self.file, lambda: flatten(self._generate()))
+        columns = stored(self.file, lambda: _flatten(self._generate()))
         return Splits(*(Split(*(columns[f"{name}_{field}"] for field in Split._fields)) for name in SPLITS))
 
     def statistics(self, train: Split) -> Statistics:
@@ -195,7 +195,7 @@ class Source(ABC):
         return Statistics(**stored(file, lambda: statistics(train.images)._asdict()))
 
     def _generate(self) -> Splits:
-        pools = numbered(self.pools())
+        pools = _numbered(self.pools())
         n = sum(len(pool.labels) for pool in pools if pool)
         drawn = self._draw(*pools)
         return Splits(*(self._place(split, name, n) for name, split in zip(SPLITS, drawn, strict=True)))
@@ -204,7 +204,7 @@ class Source(ABC):
         """Which images are in which split."""
         given = {name: split for name, split in {"val": val, "test": test}.items() if split is not None}
         if len(self.counts) == len(SPLITS):
-            learn, given = joined(learn, *given.values()), {}
+            learn, given = _joined(learn, *given.values()), {}
         rows = draw(learn.labels, self.counts, generator(f"{self.name} split", self.seed), self.fold, given)
         return Splits(**given, **{name: learn.at(part) for name, part in rows.items()})
 
@@ -231,7 +231,7 @@ class Source(ABC):
         return split._replace(images=pose(images, angles, scales, self.size, self.border))
 
 
-def numbered(pools: Pools) -> list[Split | None]:
+def _numbered(pools: Pools) -> list[Split | None]:
     """The pools, their images numbered from the first of `learn` to the last of `test`."""
     start, result = 0, []
     for pool in pools:
@@ -240,13 +240,13 @@ def numbered(pools: Pools) -> list[Split | None]:
     return result
 
 
-def joined(*splits: Split) -> Split:
+def _joined(*splits: Split) -> Split:
     """One split of the images of several."""
     images, labels, ids = zip(*splits, strict=True)
     return splits[0] if len(splits) == 1 else Split(join(*images), torch.cat(labels), torch.cat(ids))
 
 
-def flatten(parts: Splits | Pools) -> dict[str, Tensor]:
+def _flatten(parts: Splits | Pools) -> dict[str, Tensor]:
     """Every column of every part, by name."""
     there = {name: part for name, part in parts._asdict().items() if part is not None}
     return {f"{name}_{field}": column for name, part in there.items() for field, column in part._asdict().items()}
@@ -256,7 +256,7 @@ def keep(file: Path | None, read: Callable[[], Pools]) -> Pools:
     """Pools that take long to read, from a file of their own once they have been read; None keeps nothing."""
     if file is None:
         return read()
-    columns = stored(file, lambda: flatten(read()))
+    columns = stored(file, lambda: _flatten(read()))
     there = [name for name in Pools._fields if f"{name}_labels" in columns]
     return Pools(**{name: Pool(columns[f"{name}_images"], columns[f"{name}_labels"]) for name in there})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
+from functools import partial
 
 import torch
 from matplotlib.figure import Figure
@@ -13,12 +13,12 @@ from src.analysis.drawing import figure
 from src.analysis.equivariance import LOGITS, Curve, Measured
 from src.analysis.equivariance_figures import capital, draw_curves, draw_errors, draw_layers, explain
 from src.analysis.moving import predict
-from src.analysis.outcomes import COLUMNS, ROWS, draw_outcomes, draw_samples
-from src.analysis.pictures import TURNS, draw_filters, draw_rotation, outputs, turns
-from src.analysis.redundancy import LINES, MEASURES, WHOLE, Spectra, Spectrum, averaged, draw_redundancy
+from src.analysis.outcomes import draw_predictions
+from src.analysis.pictures import TURNS, draw_features, draw_filters
+from src.analysis.redundancy import LINES, MEASURES, WHOLE, Spectra, Spectrum, draw_redundancy, overall
 from src.models.gconv import convolutions
 from src.reports.loaded_run import Entry, LoadedRun
-from src.reports.page import Item, Picture, Section, Table, picture, table
+from src.reports.page import Item, Section, Table, picture, table
 
 _Runs = Mapping[str, LoadedRun]
 """By name; a run that is alone has none."""
@@ -38,12 +38,14 @@ _OUTSIDE = {"edge": "its outermost pixels", "reflect": "its mirror image"}
 """What an image is continued by."""
 _LIE = {"rotation": "radian", "scale": "unit of log scale"}
 """What derivatives are taken by."""
-_OUTCOMES = {
-    "class": "Confusion matrix: labels in rows, predictions in columns.",
+_PREDICTIONS = {
+    "confusion": "Confusion matrix: labels in rows, predictions in columns.",
     "labels": "Recall and precision of every label.",
     "values": "Predictions against what is right, a panel for each value.",
+    "worst": "Images of the largest loss.",
+    "samples": "The first of the images.",
 }
-"""What is drawn of many predictions, by the kind of targets."""
+"""What `draw_predictions` shows."""
 _NO_GROUP = (
     "No layer has more than one group element and more than one pixel, so there is no group axis along which kernels "
     "could repeat themselves: so it is in a plain CNN (group=r2) and in nets without group convolutions."
@@ -140,8 +142,9 @@ def _redundancy(runs: _Runs) -> tuple[str, list[Item]]:
     if "" in found:
         drawn, rows, head = draw_redundancy(**found[""]), _spectrum_rows(found[""]), ("layer", "rank by its form")
     else:
-        drawn = _draw_means({name: _means(kinds) for name, kinds in found.items()})
-        rows = [[name, *_row(kind, own)] for name, kinds in found.items() for kind, own in _means(kinds).items()]
+        means = {name: overall(kinds) for name, kinds in found.items()}
+        rows = [[name, *_row(kind, own)] for name, kinds in means.items() for kind, own in kinds.items()]
+        drawn = _draw_means(means)
         head = ("",)
     shown = picture("redundancy", "What is shared along the group, beside both controls.", drawn)
     return says, [shown, Table(rows, (*head, "kernels", *_MEASURES.values()))]
@@ -154,37 +157,26 @@ def _spectrum_rows(kinds: _Kinds) -> list[list[str]]:
         for part, own in measured.items():
             name = (layer if part == WHOLE else f"{layer}, {part}", "1" if own.forced else "any")
             there = {kind: found[layer][part] for kind, found in kinds.items() if part in found.get(layer, {})}
-            rows += [[*name, *_row(kind, _mean([spectrum]))] for kind, spectrum in there.items()]
-    return rows + [["mean", "", *_row(kind, own)] for kind, own in _means(kinds).items()]
+            rows += [[*name, *_row(kind, spectrum)] for kind, spectrum in there.items()]
+    return rows + [["mean", "", *_row(kind, own)] for kind, own in overall(kinds).items()]
 
 
-def _means(kinds: _Kinds) -> dict[str, list[float]]:
-    """`MEASURES` by kind, over the layers that their form leaves free."""
-    layers = averaged(kinds["trained"])
-    chosen = {kind: [own[name][WHOLE] for name in layers if WHOLE in own.get(name, {})] for kind, own in kinds.items()}
-    return {kind: _mean(own) for kind, own in chosen.items() if own}
+def _row(kind: str, spectrum: Spectrum) -> list[str]:
+    """Of a table, `MEASURES` to three places."""
+    return [kind, *(f"{getattr(spectrum, measure):.3f}" for measure in MEASURES)]
 
 
-def _mean(spectra: Sequence[Spectrum]) -> list[float]:
-    """`MEASURES`, each as the mean over spectra."""
-    return [fmean(getattr(own, measure) for own in spectra) for measure in MEASURES]
-
-
-def _row(kind: str, values: Sequence[float]) -> list[str]:
-    """Of a table, values to three places."""
-    return [kind, *(f"{value:.3f}" for value in values)]
-
-
-def _draw_means(runs: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """A panel for each of `MEASURES`, runs beside each other, a bar for each kind of kernels; see `_means`."""
+def _draw_means(runs: Mapping[str, Mapping[str, Spectrum]]) -> Figure:
+    """A panel for each of `MEASURES`, runs beside each other, a bar for each kind of kernels; see `overall`."""
     drawn = figure(3.2 * len(MEASURES), 3.4)
     panels = drawn.subplots(1, len(MEASURES))
-    for number, (ax, measure) in enumerate(zip(panels, MEASURES, strict=True)):
+    for ax, (measure, title) in zip(panels, _MEASURES.items(), strict=True):
         for n, (kind, style) in enumerate(LINES.items()):
-            at = {run + (n - 1) * 0.27: own[kind][number] for run, own in enumerate(runs.values()) if kind in own}
+            there = {run: own[kind] for run, own in enumerate(runs.values()) if kind in own}
+            at = {run + (n - 1) * 0.27: getattr(own, measure) for run, own in there.items()}
             ax.bar(list(at), list(at.values()), width=0.25, color=style["color"], label=kind)
         ax.set_xticks(range(len(runs)), list(runs), rotation=40, ha="right", rotation_mode="anchor")
-        ax.set_title(_MEASURES[measure], fontsize=10)
+        ax.set_title(title, fontsize=10)
     drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LINES))
     return drawn
 
@@ -219,10 +211,8 @@ def _features(runs: _Runs) -> tuple[str, list[Item]]:
         f"The first of the test images under turns of {360 // TURNS}°, and one channel of the first layer, `{name}`: "
         "maps turn with the image, and with a group of rotations they also move along its elements."
     )
-    turned = turns(run.samples.shown(run.samples.images[:1]), run.samples.outside)
     with torch.no_grad():
-        field = outputs(layers[name], lambda: predict(run.net, run.samples.normalised(turned)))
-    drawn = draw_rotation(turned, field, layers[name], name)
+        drawn = draw_features(run.samples, layers[name], name, partial(predict, run.net))
     return says, [picture("features", "Feature maps of a turned test image.", drawn)]
 
 
@@ -234,22 +224,8 @@ def _predictions(runs: _Runs) -> tuple[str, list[Item]]:
         "and, after an arrow, what was predicted where that is something else; of classes also with the probability "
         "that the net gives to its prediction."
     )
-    targets = run.samples.targets
-    worst = run.task.losses(run.outputs, targets).argsort(descending=True, stable=True)
-    name, outcomes = draw_outcomes(run.task, run.outputs, targets, run.samples.names)
-    return says, [
-        picture(name, _OUTCOMES[run.task.targets], outcomes),
-        _samples(run, "worst", "Images of the largest loss.", worst),
-        _samples(run, "samples", "The first of the images.", torch.arange(len(worst), device=worst.device)),
-    ]
-
-
-def _samples(run: LoadedRun, name: str, says: str, order: Tensor) -> Picture:
-    """The first images in an order (n,)."""
-    rows = order[: COLUMNS * ROWS]
-    shown = run.samples.shown(run.samples.images[rows])
-    drawn = draw_samples(run.task, shown, run.samples.targets[rows], run.outputs[rows], run.samples.names)
-    return picture(name, says, drawn)
+    figures = draw_predictions(run.task, run.samples, run.outputs)
+    return says, [picture(name, _PREDICTIONS[name], drawn) for name, drawn in figures.items()]
 
 
 _SHARED: Mapping[str, Callable[[_Runs], tuple[str, list[Item]]]] = {

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from src.analysis.drawing import png
 from src.data.io.files import replacing
 
-UNKNOWN = "-"
+_UNKNOWN = "-"
 _TEMPLATE = Path(__file__).with_name("template.html")
 _NAME = "report.html"
 
@@ -72,7 +72,7 @@ def picture(name: str, says: str, drawn: Figure) -> Picture:
 
 def known(value: Any, form: str = "{}") -> str:
     """A value as a format has it; a dash if there is none."""
-    return UNKNOWN if value in (None, "") else form.format(value)
+    return _UNKNOWN if value in (None, "") else form.format(value)
 
 
 def table(runs: Mapping[str, Mapping[str, str]]) -> Table:
@@ -80,7 +80,7 @@ def table(runs: Mapping[str, Mapping[str, str]]) -> Table:
     if "" in runs:
         return Table(list(runs[""].items()))
     titles = list(dict.fromkeys(title for values in runs.values() for title in values))
-    rows = [[name, *(values.get(title, UNKNOWN) for title in titles)] for name, values in runs.items()]
+    rows = [[name, *(values.get(title, _UNKNOWN) for title in titles)] for name, values in runs.items()]
     return Table(rows, ["", *titles])
 
 

@@ -49,7 +49,6 @@ def stored(file: Path, make: Callable[[], Mapping[str, Tensor]]) -> _Tensors:
 
 def _locked(stack: ExitStack, file: Path) -> bool:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(file))
     except OSError as error:
         _unwritten(file, error)

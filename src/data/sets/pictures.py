@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -19,6 +20,7 @@ from src.data.lazy import Lazy
 from src.data.sets.own import COUNTS, PARTS, existing
 from src.data.sources import VERSION, Pool, Pools, Source, keep
 from src.data.warp import Border
+from src.require import require
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 _GREY = {"1", "L", "LA", "La", "F"}
@@ -67,7 +69,9 @@ class ImageFolder(Source):
                 f"{self.path} has {' and '.join(learn) or 'none'}; make {self.path}/<class>/<image>.png."
             )
         first = _open(self.pictures["learn"][0].file)
-        self.channels = _channels(1 if first.mode.startswith("I") or first.mode in _GREY else 3, channels)
+        what = "1 or 3, or null for those of the first picture"
+        require("channels", channels, channels in (None, 1, 3), what)
+        self.channels = channels or (1 if first.mode.startswith("I") or first.mode in _GREY else 3)
         self.native = (first.height, first.width) if size is None else canvas(size)
         self.decode = _Decode(self.native, self.channels, strict=size is None)
         self.recommended = COUNTS[tuple(self.pictures)[1:]]
@@ -88,7 +92,7 @@ class ImageFolder(Source):
     def _pool(self, pictures: Sequence[_Picture]) -> Pool:
         numbers = {label: number for number, label in enumerate(self.labels)}
         labels = torch.tensor([numbers[picture.label] for picture in pictures])
-        read = _Pictures(tuple(str(picture.file) for picture in pictures), self.decode)
+        read = partial(_read_rows, self.decode, tuple(str(picture.file) for picture in pictures))
         return Pool(Lazy(read, torch.arange(len(labels)), (len(labels), self.channels, *self.native)), labels)
 
     def _read(self) -> Pools:
@@ -131,15 +135,9 @@ class _Decode:
         return torch.from_numpy(np.array(picture)).reshape(*self.size, self.channels).movedim(-1, 0)
 
 
-@dataclass(frozen=True)
-class _Pictures:
-    """Reads rows of a list of files."""
-
-    files: tuple[str, ...]
-    decode: _Decode
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        return torch.stack([self.decode(self.files[row]) for row in rows.tolist()])
+def _read_rows(decode: _Decode, files: Sequence[str], rows: Tensor) -> Tensor:
+    """Some pictures of a list of files."""
+    return torch.stack([decode(files[row]) for row in rows.tolist()])
 
 
 class _Picture(NamedTuple):
@@ -192,9 +190,3 @@ def _plain(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I"):  # Pillow clips sixteen bits to eight instead of scaling them
         return Image.fromarray((np.asarray(picture, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     return picture.convert("RGBA") if picture.mode == "P" else picture
-
-
-def _channels(found: int, wanted: int | None) -> int:
-    if wanted not in (None, 1, 3):
-        raise ValueError(f"`channels` must be 1 or 3, or null for those of the first picture, but got {wanted}.")
-    return wanted or found
