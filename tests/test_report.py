@@ -278,7 +278,7 @@ def test_comparison_of_what_is_there(equivariant: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_compared_is_said(look: LoadedRun) -> None:
     same = Entry("run 1", look.run, look)
     assert _remarks([same, same]) == []
-    other = replace(look, run=replace(look.run, data="other-1"), data=SimpleNamespace(classes=3))
+    other = replace(look, run=replace(look.run, data="other-1"), task=Classification(3))
     first, second = _remarks([same, Entry("run 2", other.run, other)])
     assert "not the same data" in first
     assert "(3, 10)" in second

@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAUROC
 
 from src.analysis.equivariance import measure
-from src.callbacks.exact_state import restore_sums, sums
+from src.callbacks.exact_state import _restore_sums, _sums
 from src.config.compose import compose_config
 from src.config.instantiate import instantiate
 from src.models.tasks import Classification, Multilabel, NegativeLogLikelihood, Regression
@@ -122,9 +122,9 @@ def test_what_a_metric_has_gathered_is_kept_and_shared() -> None:
         outputs, targets = torch.randn(12, 3).softmax(1), torch.arange(12) % 3
         for meter, rows in ((whole, slice(None)), (first, slice(0, 5)), (second, slice(5, None))):
             meter.update(*((outputs[rows].flatten(),) if make is MeanMetric else (outputs[rows], targets[rows])))
-        restore_sums(other, [sums(first), sums(second)])
+        _restore_sums(other, [_sums(first), _sums(second)])
         assert torch.allclose(other.compute(), whole.compute())
-        restore_sums(other, [])
+        _restore_sums(other, [])
         assert other._update_count == 0
 
 

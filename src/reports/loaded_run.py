@@ -102,7 +102,7 @@ class Entry(NamedTuple):
         try:
             return instantiate(of_run(self.run.folder).task)
         except (ConfigError, OmegaConfBaseException):
-            return Classification(1)
+            return Classification(2)
 
 
 def load_run(run: Run, most: int) -> LoadedRun | str:

@@ -9,21 +9,46 @@ from typing import ClassVar
 import torch
 
 from src.data.io.archive import members
-from src.data.sets.published import Published, originals
-from src.data.sources import Pool, Pools
+from src.data.io.fetch import File
+from src.data.sets.published import Published
+from src.data.sources import Card, Pool, Pools
+from src.data.warp import Border
 
 _SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
+_HOMES = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
+_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+_FINE = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
+willow_tree wolf woman worm
+"""
+_CITATION = "Krizhevsky: Learning Multiple Layers of Features from Tiny Images. Technical report, Toronto, 2009"
 
 
 class Cifar10(Published):
     """CIFAR-10: 45,000 / 5,000 of the images for learning by a stratified draw, and the official 10,000 for testing."""
 
     name = "cifar10"
-    card, files, labels = originals("cifar10")
+    card = Card("CIFAR-10", "none stated by its publisher", _CITATION, f"{_HOMES[0]}cifar.html")
+    files: ClassVar[tuple[File, ...]] = (
+        File(
+            "cifar-10-binary.tar.gz",
+            "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            170_052_171,
+            tuple(home + "cifar-10-binary.tar.gz" for home in _HOMES),
+        ),
+    )
     slow = True
+    labels: ClassVar[tuple[str, ...]] = tuple(_CLASSES.split())
+    channels = 3
     native = _SHAPE[1:]
     recommended = (45_000, 5_000)
+    default_border: ClassVar[Border] = "reflect"
 
     folder: ClassVar[str] = "cifar-10-batches-bin"
     learn: ClassVar[Sequence[str]] = [f"data_batch_{n}.bin" for n in range(1, 6)]
@@ -53,7 +78,16 @@ class Cifar100(Cifar10):
     """CIFAR-100, with its 100 fine labels: 45,000 / 5,000 / 10,000 as CIFAR-10."""
 
     name = "cifar100"
-    card, files, labels = originals("cifar100")
+    card = Card("CIFAR-100", "none stated by its publisher", _CITATION, f"{_HOMES[0]}cifar.html")
+    files: ClassVar[tuple[File, ...]] = (
+        File(
+            "cifar-100-binary.tar.gz",
+            "sha256:58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+            168_513_733,
+            tuple(home + "cifar-100-binary.tar.gz" for home in _HOMES),
+        ),
+    )
+    labels: ClassVar[tuple[str, ...]] = tuple(_FINE.split())
     folder = "cifar-100-binary"
     learn: ClassVar[Sequence[str]] = ["train.bin"]
     test = "test.bin"

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
+from src.data.io.fetch import File
 from src.data.io.idx import read_idx
-from src.data.sets.published import Published, originals
-from src.data.sources import Pool, Pools
+from src.data.sets.published import Published
+from src.data.sources import Card, Pool, Pools
 
 SIDE = 28
+_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+_SUMS = {
+    "train-images-idx3-ubyte.gz": ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
+    "train-labels-idx1-ubyte.gz": ("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
+    "t10k-images-idx3-ubyte.gz": ("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
+    "t10k-labels-idx1-ubyte.gz": ("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
+}
 
 
 class Mnist(Published):
@@ -28,9 +40,19 @@ class Mnist(Published):
     """
 
     name = "mnist"
-    card, files, labels = originals("mnist")
+    card = Card(
+        title="MNIST handwritten digits",
+        licence="CC BY-SA 3.0, as TensorFlow's documentation states it; its publisher states none",
+        citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition. "
+        "Proceedings of the IEEE 86(11), 1998",
+        homepage="http://yann.lecun.com/exdb/mnist/",
+    )
+    files = tuple(
+        File(name, f"sha256:{sha256}", size, tuple(mirror + name for mirror in _MIRRORS))
+        for name, (sha256, size) in _SUMS.items()
+    )
+    labels: ClassVar[tuple[str, ...]] = tuple("0123456789")
     channels = 1
-    default_border = "zeros"
     native = (SIDE, SIDE)
     recommended = (55_000, 5_000)
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from src.data.io.archive import members
+from src.data.io.fetch import File
 from src.data.sets.mnist import SIDE, Mnist
-from src.data.sets.published import Published, originals
-from src.data.sources import Pool, Pools, Source
+from src.data.sets.published import Published
+from src.data.sources import Card, Pool, Pools, Source
 from src.require import require_choice
 
 _GENERATED = (10_000, 2_000, 50_000)
@@ -26,10 +27,27 @@ class MnistRotOfficial(Published):
     """
 
     name = "mnist_rot"
-    card, files, labels = originals("mnist_rot")
+    card = Card(
+        title="Rotated MNIST digits (mnist_rotation_new)",
+        licence="none stated by its publisher",
+        citation="Larochelle, Erhan, Courville, Bergstra, Bengio: An empirical evaluation of deep architectures on "
+        "problems with many factors of variation. ICML, 2007",
+        homepage="http://www.iro.umontreal.ca/~lisa/icml2007",
+    )
+    files = (
+        File(
+            "mnist_rotation_new.zip",
+            "md5:0f9a947ff3d30e95cd685462cbf3b847",
+            None,  # about 56 MB
+            (
+                "http://www.iro.umontreal.ca/~lisa/icml2007data/mnist_rotation_new.zip",
+                "https://zenodo.org/record/3670627/files/mnist_rotation_new.zip",
+            ),
+        ),
+    )
     slow = True
+    labels: ClassVar[tuple[str, ...]] = tuple("0123456789")
     channels = 1
-    default_border = "zeros"
     native = (SIDE, SIDE)
     recommended = (10_000, 2_000)
     texts: ClassVar[tuple[str, ...]] = (

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from src.data.io.archive import gunzip
+from src.data.io.fetch import File
 from src.data.io.h5 import open_h5
 from src.data.io.store import digest
-from src.data.sets.published import Published, originals
-from src.data.sources import Pools
+from src.data.sets.published import Published
+from src.data.sources import Card, Pools
+from src.data.warp import Border
+
+_HOME = "https://zenodo.org/records/2546921/files/"
+_SUMS = {
+    "train_x": ("d619e741468a7ab35c7e4a75e6821b7e7e6c9411705d45708f2a0efc8960656c", 6_421_353_462),
+    "train_y": ("b74126d2c01b20d3661f9b46765d29cf4e4fba6faba29c8e0d09d406331ab75a", 21_378),
+    "valid_x": ("f82ee1670d027b4ec388048d9eabc2186b77c009655dae76d624c0ecb053ccb2", 805_965_320),
+    "valid_y": ("ce1ae30f08feb468447971cfd0472e7becd0ad96d877c64120c72571439ae48c", 3_038),
+    "test_x": ("79174c2201ad521602a5888be8f36ee10875f37403dd3f2086caf2182ef87245", 800_875_929),
+    "test_y": ("0a522005fccc8bbd04c5a117bfaf81d8da2676f03a29d7499f71d0a0bd6068ef", 3_040),
+}
+"""Of the compressed files. The publisher's README has the sums of valid and test exchanged, as its author says."""
+
+
+def _file(part: str, sha256: str, size: int) -> File:
+    name = f"camelyonpatch_level_2_split_{part}.h5.gz"
+    return File(name, f"sha256:{sha256}", size, (_HOME + name,))
 
 
 class Pcam(Published):
@@ -19,9 +38,18 @@ class Pcam(Published):
     """
 
     name = "pcam"
-    card, files, labels = originals("pcam")
+    card: ClassVar[Card] = Card(
+        "PatchCamelyon",
+        "CC0",
+        "Veeling, Linmans, Winkens, Cohen, Welling: Rotation Equivariant CNNs for Digital Pathology. MICCAI, 2018",
+        "https://github.com/basveeling/pcam",
+    )
+    files: ClassVar[tuple[File, ...]] = tuple(_file(part, *facts) for part, facts in _SUMS.items())
+    labels: ClassVar[tuple[str, ...]] = ("no tumour", "tumour")
+    channels = 3
     native = (96, 96)
     recommended = (1.0,)
+    default_border: ClassVar[Border] = "reflect"
     in_memory = False
 
     @property

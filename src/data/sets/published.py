@@ -7,24 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
-
 from src.data.io.fetch import File, locate
 from src.data.io.store import digest
-from src.data.sources import VERSION, Card, Pools, Source, keep
-
-_ORIGINALS = yaml.safe_load(Path(__file__).with_name("originals.yaml").read_text(encoding="utf-8"))
-
-
-def originals(name: str) -> tuple[Card, tuple[File, ...], tuple[str, ...]]:
-    """The card, the files, and the names of the labels of a published data set, as `originals.yaml` has them."""
-    facts = _ORIGINALS[name]
-    card = Card(*(facts[field] for field in Card._fields))
-    files = [
-        File(file, own["sum"], own["size"], tuple(address + file for address in facts["addresses"]))
-        for file, own in facts["files"].items()
-    ]
-    return card, tuple(files), tuple(facts["labels"])
+from src.data.sources import VERSION, Pools, Source, keep
 
 
 class Published(Source):
@@ -39,8 +24,6 @@ class Published(Source):
     """
 
     files: ClassVar[tuple[File, ...]]
-    channels = 3
-    default_border = "reflect"
     slow: ClassVar[bool] = False
     """Whether reading the files takes long enough to keep their content in `cache`, which is then read instead."""
 

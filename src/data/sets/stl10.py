@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
 from src.data.io.archive import members
-from src.data.sets.published import Published, originals
-from src.data.sources import Pool, Pools
+from src.data.io.fetch import File
+from src.data.sets.published import Published
+from src.data.sources import Card, Pool, Pools
+from src.data.warp import Border
 
 _SHAPE = (3, 96, 96)
+_CLASSES = "airplane bird car cat deer dog horse monkey ship truck"
 
 
 class Stl10(Published):
@@ -21,10 +25,29 @@ class Stl10(Published):
     """
 
     name = "stl10"
-    card, files, labels = originals("stl10")
+    card = Card(
+        "STL-10",
+        "none stated by its publisher; images are from ImageNet",
+        "Coates, Lee, Ng: An Analysis of Single Layer Networks in Unsupervised Feature Learning. AISTATS, 2011",
+        "https://cs.stanford.edu/~acoates/stl10/",
+    )
+    files = (
+        File(
+            "stl10_binary.tar.gz",
+            "sha256:f31fd99273a1acb8609c8db427cebb1de3f71de77758cdc0e22956e1289b9866",
+            2_640_397_119,
+            (
+                "https://cs.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
+                "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
+            ),
+        ),
+    )
     slow = True
+    labels: ClassVar[tuple[str, ...]] = tuple(_CLASSES.split())
+    channels = 3
     native = _SHAPE[1:]
     recommended = (4_500, 500)
+    default_border: ClassVar[Border] = "reflect"
 
     def read(self, paths: Mapping[str, Path]) -> Pools:
         (path,) = paths.values()
