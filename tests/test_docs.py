@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts import docs
-from src.config.compose import CONFIGS, _flatten, compose_config
+from src.config.compose import CONFIGS, _keys, compose_config
 from src.config.instantiate import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,7 +86,7 @@ def test_every_listed_key_exists() -> None:
         "dataset=mnist_rot",
         "dataset=h5",
     ):
-        keys |= set(_flatten(compose_config([choice])))
+        keys |= set(_keys(compose_config([choice])))
     tables = "\n".join(line for line in OPTIONS.splitlines() if line.startswith("|"))
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
     listed = {key for key in re.findall(r"`([a-z_]+\.[a-z0-9_.]+)", tables) if key.split(".")[0] in groups | {"train"}}
