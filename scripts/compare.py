@@ -26,10 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words.add_argument("--output", type=Path, metavar="FOLDER", help="of the two files; paths.logs unless given")
     options = words.parse_intermixed_args(arguments)
     with user_errors(OSError):
-        selection = select([*options.overrides, *options.experiment], "compare")
-        output, metric = options.output or selection.logs, options.metric or primary_metric(selection.runs)
-        groups = compare(selection.runs, metric)
-        rows, remarks = list(map(_row, groups)), list(_notes(groups, excluded(selection.runs, metric)))
+        logs, runs = select([*options.overrides, *options.experiment], "compare")
+        output, metric = options.output or logs, options.metric or primary_metric(runs)
+        groups = compare(runs, metric)
+        rows, remarks = list(map(_row, groups)), list(_notes(groups, excluded(runs, metric)))
         files = {output / "compare.csv": _as_csv(groups), output / "compare.md": _as_markdown(rows, metric, remarks)}
         for path, text in files.items():
             write_text(path, text)

@@ -20,6 +20,7 @@ from src.config.compose import CONFIGS
 from src.config.instantiate import ConfigError
 from src.models import IMPLEMENTATIONS
 from src.runs.checkpoints import write_text
+from src.runs.tables import markdown_table
 from src.training.commands import parser, user_errors
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -139,9 +140,8 @@ def _read_recipes() -> list[_Recipe]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Rows as Markdown, in which `|` would end a cell and `<` begin a tag."""
-    lines = [head, ["---"] * len(head), *([re.sub(r"[|<]", r"\\\g<0>", cell) for cell in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    """Rows as Markdown, in which `<` would begin a tag."""
+    return markdown_table(head, ([cell.replace("<", r"\<") for cell in row] for row in rows))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from runpy import run_path
+from types import SimpleNamespace
 
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
@@ -43,13 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int("problem" in states)
 
 
-def _load() -> ModuleType:
+def _load() -> SimpleNamespace:
     """The checks, without the package around them, which cannot be imported where torch or Lightning is broken."""
-    spec = spec_from_file_location("doctor", _ROOT / "src" / "training" / "doctor.py")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return SimpleNamespace(**run_path(str(_ROOT / "src" / "training" / "doctor.py")))
 
 
 if __name__ == "__main__":

@@ -43,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, value, known in (("status", options.status, STATUSES), ("sort", options.sort, _KEYS)):
             if value is not None and value not in known:
                 raise ConfigError(f"`--{name}` must be one of {', '.join(known)}, but got {value!r}.")
-        selection = select([*options.overrides, *options.experiment], "runs")
-    found = [run for run in selection.runs if options.status in (None, run.status)]
+        logs, runs = select([*options.overrides, *options.experiment], "runs")
+    found = [run for run in runs if options.status in (None, run.status)]
     out = console()
-    if not selection.runs:
-        out.print(f"no runs yet in {selection.logs}; `make train` makes the first.")
+    if not runs:
+        out.print(f"no runs yet in {logs}; `make train` makes the first.")
     elif not found:
-        out.print(f"no run in {selection.logs} is {options.status}; there are {_counted(selection.runs)}.")
+        out.print(f"no run in {logs} is {options.status}; there are {_counted(runs)}.")
     else:
         out.print(_table(sorted(found, key=_KEYS[options.sort])))
         total = sum(run.seconds or 0 for run in found)

@@ -55,8 +55,7 @@ def compose_config(overrides: Sequence[str], name: str = "train") -> DictConfig:
         ConfigError: with the nearest name, if one does not exist.
     """
     try:
-        with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-            cfg = compose(name, overrides=list(overrides))
+        cfg = _compose(name, overrides)
         name_combination(cfg, overrides, choices)
         return cfg
     except MissingConfigException as error:
@@ -76,8 +75,13 @@ def compose_config(overrides: Sequence[str], name: str = "train") -> DictConfig:
 
 def choices(overrides: Sequence[str]) -> Mapping[str, str | None]:
     """Which file each config group has."""
+    return _compose("train", overrides, return_hydra_config=True).hydra.runtime.choices
+
+
+def _compose(name: str, overrides: Sequence[str], **options: bool) -> DictConfig:
+    """As Hydra's."""
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-        return compose("train", overrides=list(overrides), return_hydra_config=True).hydra.runtime.choices
+        return compose(name, list(overrides), **options)
 
 
 def name_combination(cfg: DictConfig, overrides: Sequence[str], find: Callable[[Sequence[str]], Mapping]) -> None:
@@ -104,9 +108,7 @@ def _explain(error: Exception, overrides: Sequence[str], name: str) -> str:
             f"{several!r} is for several runs, which `make sweep` starts; `make train` starts one. In a shell, one "
             "value with commas needs two kinds of quotes, \"implementation.formula='oi h, o x'\"."
         )
-    with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-        known = compose(name, overrides=[o for o in overrides if re.match(r"[a-z_/]+=", o) and is_group(o)])
-    keys = _keys(known)
+    keys = _keys(_compose(name, [word for word in overrides if re.match(r"[a-z_/]+=", word) and is_group(word)]))
     for override in overrides:
         key = override.split("=")[0]
         if key not in keys and not is_group(override) and not key.startswith(("+", "~", "hydra.")):

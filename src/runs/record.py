@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import psutil
@@ -88,21 +89,13 @@ class Run:
         return self.metrics.get(f"test/{self.primary}") if self.metrics else None
 
 
-@dataclass(frozen=True)
-class _Selection:
-    """The runs that a command is about."""
-
-    logs: Path
-    runs: Sequence[Run]
-
-
 def read(folder: Path) -> Run:
     """A run from its folder, whatever state its files are in."""
     record = read_status(folder)
-    if _is_running(record) and _process_has_ended(record):
+    if record.get("status") == "running" and _process_has_ended(record):
         # It may have ended, and said so, between the two looks at it.
         record = read_status(folder)
-        if _is_running(record):
+        if record.get("status") == "running":
             record |= {"status": "interrupted", "note": "was killed"}
     known = record.get("status") in STATUSES
     metrics = read_json(RunFolder(folder).metrics) if record.get("status") == "complete" else {}
@@ -110,16 +103,16 @@ def read(folder: Path) -> Run:
     seconds = _number(record, "seconds")
     return Run(
         folder=folder,
-        experiment=_text(record, "experiment") or folder.parent.name,
-        id=_text(record, "id") or folder.name,
+        experiment=_typed(record, "experiment", str) or folder.parent.name,
+        id=_typed(record, "id", str) or folder.name,
         status=record["status"] if known else "damaged",
-        note=_text(record, "note") or ("" if known else "status.json cannot be read"),
-        epoch=_integer(record, "epoch"),
-        epochs=_integer(record, "epochs"),
+        note=_typed(record, "note", str) or ("" if known else "status.json cannot be read"),
+        epoch=_typed(record, "epoch", int),
+        epochs=_typed(record, "epochs", int),
         best=_number(record, "best"),
         seconds=numbers.get("train/seconds") if seconds is None else seconds,
         started=_time(record.get("started")) or _time(session(record, 0).get("started")),
-        data=_text(record, "data"),
+        data=_typed(record, "data", str),
         metrics=numbers,
     )
 
@@ -136,8 +129,8 @@ def timestamp(run: Run) -> float:
     return run.started.timestamp() if run.started else 0.0
 
 
-def select(words: Sequence[str], command: str) -> _Selection:
-    """The runs of some experiments.
+def select(words: Sequence[str], command: str) -> tuple[Path, list[Run]]:
+    """Where runs are, and the runs of some experiments.
 
     Args:
         words: names of experiments, none for all; and paths.logs=FOLDER if runs are not where the configuration says.
@@ -157,7 +150,7 @@ def select(words: Sequence[str], command: str) -> _Selection:
     for name in names:
         if experiments and name not in experiments:
             raise ConfigError(f"`--experiment` {name!r} has no runs in {logs}. {nearest(name, experiments)}")
-    return _Selection(logs, [run for run in found if not names or run.experiment in names])
+    return logs, [run for run in found if not names or run.experiment in names]
 
 
 def _runs_below(logs: Path) -> list[Run]:
@@ -188,15 +181,10 @@ def _read_config(path: Path) -> dict[str, Any] | None:
     return dict(upgrade(config)) if isinstance(config, dict) else None
 
 
-def _is_running(record: Mapping[str, Any]) -> bool:
-    """Whether a run says that it is."""
-    return record.get("status") == "running"
-
-
 def _process_has_ended(record: Mapping[str, Any]) -> bool:
     """Whether the process of the last session was on this machine, and has ended; False where that is not known."""
     last = session(record, -1)
-    pid = _integer(last, "pid")
+    pid = _typed(last, "pid", int)
     if last.get("host") != socket.gethostname() or pid is None or pid < 1:
         return False
     try:
@@ -212,20 +200,14 @@ def _process_has_ended(record: Mapping[str, Any]) -> bool:
 
 def _number(record: Mapping[str, Any], key: str) -> float | None:
     """A number, not necessarily finite; None if the value is none."""
+    value = _typed(record, key, int | float)
+    return None if value is None else float(value)
+
+
+def _typed(record: Mapping[str, Any], key: str, kind: type | UnionType) -> Any:
+    """A value of a type; None if it is of another, as true and false are for numbers."""
     value = record.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _integer(record: Mapping[str, Any], key: str) -> int | None:
-    """An integer; None if the value is none."""
-    value = record.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _text(record: Mapping[str, Any], key: str) -> str | None:
-    """A text; None if the value is none."""
-    value = record.get(key)
-    return value if isinstance(value, str) else None
+    return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
 def _time(value: Any) -> datetime | None:

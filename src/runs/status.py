@@ -44,7 +44,8 @@ class Status(Callback):
         self.folder = folder
         earlier = read_status(folder)
         self.record = {"epoch": 0, "best": None, "seconds": 0.0} | earlier | facts | {"status": "running"}
-        self.session = {"started": now(), "ended": None, "status": "running", **_process()}
+        self.session = {"started": now(), "ended": None, "status": "running"}
+        self.session |= {"host": socket.gethostname(), "pid": os.getpid(), "command": sys.argv, "commit": commit()}
         self.record["sessions"] = [*earlier.get("sessions", []), self.session]
         self._before, self._start = self.record["seconds"], time.monotonic()
 
@@ -93,11 +94,6 @@ class Status(Callback):
 def write_error(path: Path) -> None:
     """Write the traceback of the error that is being handled."""
     write_text(path, traceback.format_exc())
-
-
-def _process() -> dict[str, Any]:
-    """Host, process, command and commit of this process."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "command": sys.argv, "commit": commit()}
 
 
 def now() -> str:

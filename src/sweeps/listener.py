@@ -36,20 +36,19 @@ class Listener(tune.Callback):
         self._store.update(_name(trial), state=state, why=why)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._store.update(_name(trial), state="running", why=_why_lost(self._store, _name(trial)))
+        self._lose(_name(trial), "running")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._store.update(_name(trial), state="failed", why=_why_lost(self._store, _name(trial)))
+        self._lose(_name(trial), "failed")
+
+    def _lose(self, name: str, state: str) -> None:
+        """Say why a trial was lost, as its worker wrote it down; Ray may not know it yet."""
+        files = (self._store.folder / "placements").glob("*.json")
+        own = [placement for file in files if (placement := json.loads(file.read_text()))["name"] == name]
+        last = max(own, key=lambda placement: placement["began"], default={})
+        self._store.update(name, state=state, why=last.get("why") or "its machine or its worker was lost")
 
 
 def _name(trial: Any) -> str:
     """The run's name."""
     return trial.config["order"]["name"]
-
-
-def _why_lost(store: TrialStore, name: str) -> str:
-    """Why a trial was lost, as its worker wrote it down; Ray may not know it yet."""
-    placements = [json.loads(path.read_text()) for path in (store.folder / "placements").glob("*.json")]
-    own = [placement for placement in placements if placement["name"] == name]
-    last = max(own, key=lambda placement: placement["began"], default={})
-    return last.get("why") or "its machine or its worker was lost"

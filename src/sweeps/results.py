@@ -47,31 +47,20 @@ class _Outcome:
         return why
 
 
-@dataclass(frozen=True)
-class _Ranking:
-    """Configurations, the best first, as cells of a table: chosen by validation, tested once."""
-
-    head: list[str]
-    rows: list[list[str]]
-
-    @property
-    def right(self) -> list[str]:
-        """The columns of numbers."""
-        return [name for name in self.head if name not in ("differs in", "seeds")]
-
-
 def present(sweep: Sweep, store: TrialStore) -> None:
     """Print the end of a sweep, and write its files; those that were there are made again."""
     outcomes = [_outcome(record) for record in store.records.values()]
     ranking, out = _ranking(sweep, outcomes), console()
+    scores = (sweep.metric, "std", sweep.test_metric, "std")
+    head, numbers = ("rank", "differs in", "n", *scores, "parameters", "seeds"), ("rank", "n", *scores, "parameters")
     out.print(_trial_table(outcomes, sweep))
-    if ranking.rows:
+    if ranking:
         title = f"Ranking by {sweep.metric}, mean and deviation over seeds"
-        out.print(rich_table(ranking.head, ranking.rows, ranking.right, title))
+        out.print(rich_table(head, ranking, numbers, title))
     texts = {
         "trials.csv": csv_text(_trial_rows(outcomes, sweep)),
-        "ranking.csv": csv_text([ranking.head, *ranking.rows]),
-        "ranking.md": _ranking_markdown(ranking, outcomes, sweep),
+        "ranking.csv": csv_text([head, *ranking]),
+        "ranking.md": _ranking_markdown(markdown_table(head, ranking, numbers), outcomes, sweep),
     }
     for name, text in texts.items():
         write_text(sweep.folder / name, text)
@@ -90,8 +79,8 @@ def _outcome(record: TrialRecord) -> _Outcome:
     return _Outcome(record, read_json(RunFolder(folder).metrics), read_status(folder).get("seconds"))
 
 
-def _ranking(sweep: Sweep, outcomes: Sequence[_Outcome]) -> _Ranking:
-    """Complete runs that differ in the seed alone, the best by validation first."""
+def _ranking(sweep: Sweep, outcomes: Sequence[_Outcome]) -> list[list[str]]:
+    """Configurations, the best first, as cells of a table: chosen by validation, tested once."""
     runs = [read(Path(each.record.folder)) for each in outcomes if each.record.state == "complete"]
     try:
         groups = compare(runs, sweep.metric, sweep.mode)
@@ -103,8 +92,7 @@ def _ranking(sweep: Sweep, outcomes: Sequence[_Outcome]) -> _Ranking:
         scores = [*_mean_and_deviation(group, sweep.metric), *_mean_and_deviation(group, sweep.test_metric)]
         seeds = ", ".join(map(str, group.seeds))
         rows.append([str(rank), group.label or "-", str(len(group.runs)), *scores, size, seeds])
-    head = ["rank", "differs in", "n", sweep.metric, "std", sweep.test_metric, "std", "parameters", "seeds"]
-    return _Ranking(head, rows)
+    return rows
 
 
 def _mean_and_deviation(group: Group, metric: str) -> list[str]:
@@ -144,13 +132,12 @@ def _trial_rows(outcomes: Sequence[_Outcome], sweep: Sweep) -> list[list[Any]]:
     return rows
 
 
-def _ranking_markdown(ranking: _Ranking, outcomes: Sequence[_Outcome], sweep: Sweep) -> str:
+def _ranking_markdown(ranking: str, outcomes: Sequence[_Outcome], sweep: Sweep) -> str:
     """The ranking, to be put into a text, and what is not in it."""
     rest = [each for each in outcomes if each.record.state != "complete"]
     notes = [f"- {each.record.label}: {each.record.state}, {each.remedy or 'not begun'}\n" for each in rest]
     head = f"`{' '.join(sweep.fixed)}`, swept over {', '.join(f'`{key}`' for key in sweep.keys)}\n\n"
-    table = markdown_table(ranking.head, ranking.rows, ranking.right)
-    return "".join([head, table, *(["\nNot in the ranking:\n\n", *notes] if notes else [])])
+    return "".join([head, ranking, *(["\nNot in the ranking:\n\n", *notes] if notes else [])])
 
 
 def _pictures(outcomes: Sequence[_Outcome], sweep: Sweep) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import ray
 from filelock import FileLock, Timeout
 from ray import tune
 
@@ -27,9 +28,7 @@ _FOREIGN = re.compile(
 """What a trainer would take for an order to join other processes, or is nobody's business but Ray's."""
 _PARENT = "DIE_WITH"
 """The variable that tells the run whose end is its own: the number of the process that started it."""
-_OUT_OF_MEMORY = re.compile(
-    r"out of memory|OutOfMemoryError|can.?t allocate memory|cannot allocate memory", re.IGNORECASE
-)
+_OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|can(.?t|not) allocate memory", re.IGNORECASE)
 _FOLDER = "RUN_FOLDER"
 """The variable that tells the run where it is."""
 _REPORT_SECONDS = 2.0
@@ -90,7 +89,7 @@ class Worker(tune.Trainable):
             "name": order.name,
             "device": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             "host": socket.gethostname(),
-            "node": _ray_node(),
+            "node": ray.get_runtime_context().get_node_id(),
             "pid": self.process.pid,
             "began": time.time(),
             "ended": None,
@@ -213,20 +212,11 @@ def _tail(path: Path, offset: int, most: int = 65_536) -> str:
 def _failure_reason(code: int, log: str) -> str:
     """Why a process ended: its last line, or the signal that killed it."""
     if code < 0:
-        name = signal.Signals(-code).name
-        return f"was killed by {name}" + (
-            ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
-        )
+        hint = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+        return f"was killed by {signal.Signals(-code).name}{hint}"
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"(error: |[A-Za-z_.]*(Error|Exception)\b)", line)]
     return (errors or lines or [f"exit code {code}"])[-1][:500]
-
-
-def _ray_node() -> str:
-    """Ray's name of this machine."""
-    import ray
-
-    return ray.get_runtime_context().get_node_id()
 
 
 def missing_paths(paths: list[str]) -> list[str]:

@@ -102,7 +102,8 @@ def demonstrate(overrides: Sequence[str] = ()) -> Demonstration:
     Raises:
         ConfigError: if a value cannot be honoured, before anything is trained.
     """
-    changes = {net: [item for item in overrides if net == _GCNN or not _is_equivariant(item)] for net in _NETS}
+    common = [item for item in overrides if _key_of(item).partition(".")[0] not in _EQUIVARIANT]
+    changes = {_GCNN: list(overrides), _CNN: common}
     configurations = {net: _configuration(net, own) for net, own in changes.items()}
     outcomes = {net: _outcome(cfg, changes[net]) for net, cfg in configurations.items()}
     run = Path(outcomes[_GCNN].run)
@@ -131,11 +132,6 @@ def _configuration(net: str, changes: Sequence[str] = ()) -> DictConfig:
             f"{cfg.dataset.rotate}; use dataset.rotate=false, and augment=rotate to train on turned ones."
         )
     return cfg
-
-
-def _is_equivariant(override: str) -> bool:
-    """Whether an override is of `_EQUIVARIANT`."""
-    return _key_of(override).partition(".")[0] in _EQUIVARIANT
 
 
 def _key_of(override: str) -> str:

@@ -20,10 +20,7 @@ from src.training.recipe import build, of_run, prepare
 
 
 def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Test the best weights of a run.
-
-    Images are normalised as in training, whatever data they are from. The record goes to the run's `evaluations`, under
-    a name made of what was changed.
+    """Test the best weights of a run, on images that are normalised as in training, and keep the record in its folder.
 
     Args:
         folder: of the run.
