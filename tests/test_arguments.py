@@ -15,11 +15,11 @@ from torchmetrics import Metric
 from src.config.arguments import _KEPT, accepted_by
 from src.config.compose import CONFIGS
 from src.config.instantiate import locate
-from src.data import Mnist, MnistRotOfficial, mnist_rot
+from src.data import Mnist, MnistRot, MnistRotOfficial
 
 
 def test_rotated_mnist_accepts_what_mnist_does() -> None:
-    accepted = accepted_by(mnist_rot, {})
+    accepted = accepted_by(MnistRot, {})
     assert not accepted.anything
     assert {"source", "path", "cache", "mirrors", "files", "rotate", "folds"} <= accepted.names
     assert accepted_by(Mnist, {}).names == accepted_by(MnistRotOfficial, {}).names == accepted.names - {"source"}

@@ -17,8 +17,8 @@ from PIL import Image
 from short_fits import QUIET, events, fit, whole_and_killed
 
 from src.analysis.drawing import pixels
-from src.analysis.outcomes import _WRONG, _confusion, _draw_confusion, draw_samples
-from src.analysis.pictures import _element_label, draw_filters, draw_rotation, mosaic, outputs
+from src.analysis.outcomes import _WRONG, _confusion, _draw_confusion, _draw_samples
+from src.analysis.pictures import _outputs, draw_filters, draw_rotation, element_label, mosaic
 from src.callbacks.feature_figures import FeatureFigures, convolutions
 from src.config.compose import compose_config
 from src.data.samples import samples
@@ -150,7 +150,7 @@ def test_a_net_that_has_diverged_or_died_is_drawn(value: float) -> None:
     for figure in (
         draw_filters(lift),
         draw_rotation(turned, features, lift, "lifting.0"),
-        draw_samples(Classification(10), turned, torch.arange(8), logits, "0123456789"),
+        _draw_samples(Classification(10), turned, torch.arange(8), logits, "0123456789"),
         _draw_confusion(torch.arange(8), logits.argmax(1), "0123456789"),
     ):
         assert pixels(figure).std() > 10
@@ -159,7 +159,7 @@ def test_a_net_that_has_diverged_or_died_is_drawn(value: float) -> None:
 def test_a_wrong_prediction_is_marked_and_a_right_one_is_not() -> None:
     names = ["zero", "one", "a very long name"]
     logits = torch.tensor([[0.0, 9.0, 0.0], [0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
-    figure = draw_samples(Classification(3), torch.rand(3, 1, 9, 9), torch.tensor([1, 0, 2]), logits, names)
+    figure = _draw_samples(Classification(3), torch.rand(3, 1, 9, 9), torch.tensor([1, 0, 2]), logits, names)
     assert words(figure) == ["one, 100%", "zero, 33%", "a very lo…\n→ zero, 100%"]
     colours = [text.get_color() for text in figure.axes[0].texts]
     assert [colour == _WRONG for colour in colours] == [False, False, True]
@@ -176,7 +176,7 @@ def test_samples_are_shown_as_they_were_before_normalisation() -> None:
     assert torch.allclose(found.normalised(originals), found.images, atol=1e-5)
     assert dataset.denormalise(torch.tensor([-99.0, 99.0])).unique().tolist() == [0, 1], "clamped"
     assert not torch.allclose(found.images, originals, atol=0.1)
-    figure = draw_samples(
+    figure = _draw_samples(
         Classification(10), found.shown(found.images), torch.zeros(5).long(), torch.zeros(5, 10), "0123456789"
     )
     assert shown(figure)[:20, 21:41, 0] == pytest.approx(originals[1, 0].numpy(), abs=1e-5)
@@ -189,7 +189,7 @@ def test_the_worst_samples_have_the_largest_loss(tmp_path: Path, monkeypatch: py
         drawn.append((images, torch.nn.functional.cross_entropy(logits, labels, reduction="none")))
         return Figure(figsize=(1, 1))
 
-    monkeypatch.setattr("src.analysis.outcomes.draw_samples", keep)
+    monkeypatch.setattr("src.analysis.outcomes._draw_samples", keep)
     monkeypatch.setattr("src.callbacks.feature_figures.pixels", lambda figure: np.zeros((4, 4, 3), np.uint8))
     fit(tmp_path, [FeatureFigures(every_epochs=9, before_training=False)], "dataset.limit_val=40", max_epochs=1)
     (_, worst), (_, predictions) = drawn
@@ -223,13 +223,13 @@ def test_names_do_not_overlap(classes: int, named: int, most: int) -> None:
 
 def test_labels_of_elements() -> None:
     e2xrplus, _ = GROUPS["e2xrplus"]
-    assert _element_label(e2xrplus, torch.tensor([-3 * pi / 4, 1, 0.6931], dtype=torch.float64)) == [
+    assert element_label(e2xrplus, torch.tensor([-3 * pi / 4, 1, 0.6931], dtype=torch.float64)) == [
         "225°",
         "flip",
         "x2.00",
     ]
-    assert _element_label(SO2(), torch.tensor([2 * pi / 7])) == ["51.4°"]
-    assert _element_label(SO2(), torch.tensor([-1e-9])) == ["0°"]
+    assert element_label(SO2(), torch.tensor([2 * pi / 7])) == ["51.4°"]
+    assert element_label(SO2(), torch.tensor([-1e-9])) == ["0°"]
 
 
 def test_a_mosaic_has_lines_between_its_cells() -> None:
@@ -242,7 +242,7 @@ def test_a_mosaic_has_lines_between_its_cells() -> None:
 def test_features_of_a_named_layer(tmp_path: Path) -> None:
     net = build(compose_config([*SMALL])).model.net.eval()
     conv = convolutions(net)["final.0"]
-    found = outputs(conv, lambda: torch.cat([net(torch.rand(1, 1, 20, 20)), net(torch.rand(2, 1, 20, 20))]))
+    found = _outputs(conv, lambda: torch.cat([net(torch.rand(1, 1, 20, 20)), net(torch.rand(2, 1, 20, 20))]))
     assert found.values.shape[:3] == (3, 4, 4)
     assert not conv._forward_hooks, "nothing is left behind"
     fit(tmp_path, [FeatureFigures(layer="final.0", before_training=False)], max_epochs=1)

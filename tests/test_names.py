@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LOADED_BY_FILE = {"doctor": {"all_checks", "examine"}}
+LOADED_BY_FILE = {"doctor": {"all_checks", "examine"}, "docs": {"stale"}}
 """Modules that a script loads by their file, as they must work where their package cannot be imported; what it uses."""
 
 
@@ -49,6 +49,14 @@ def used(source: str, modules: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield alias[node.value.id], node.attr
 
 
+def shown() -> Iterator[tuple[str, str]]:
+    """(module, name) of everything that the documentation imports; a notebook's lines are strings."""
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("*.ipynb")):
+        text = page.read_text().replace('\\n",\n    "', "\n")
+        for module, names, one in re.findall(r"^ *\"?from (src[\w.]*) import (?:\(([^)]*)\)|(.*))", text, re.MULTILINE):
+            yield from ((module, name) for name in re.findall(r"\w+", names or one))
+
+
 def configured() -> set[str]:
     """Names of classes and functions that configurations name as targets."""
     texts = (path.read_text() for path in (ROOT / "configs").rglob("*.yaml"))
@@ -57,7 +65,7 @@ def configured() -> set[str]:
 
 def at_home(modules: Mapping[str, str], targets: set[str]) -> list[str]:
     """Public names that only their own module uses."""
-    found = {pair for name, source in modules.items() for pair in used(source, modules) if pair[0] != name}
+    found = {pair for name, source in modules.items() for pair in used(source, modules) if pair[0] != name} | {*shown()}
     return [
         f"{module}.{name}"
         for module, source in modules.items()

@@ -23,6 +23,7 @@ from torch import nn
 from scripts import report as command
 from src.analysis.redundancy import group_convolutions, spectra
 from src.config.compose import compose_config
+from src.models.tasks import Classification
 from src.reports.costs import costs
 from src.reports.curves import Line, lines, rates, scalars
 from src.reports.loaded_run import Entry, LoadedRun, load_run
@@ -280,7 +281,7 @@ def test_what_cannot_be_compared_is_said(look: LoadedRun) -> None:
     other = replace(look, run=replace(look.run, data="other-1"), task=Classification(3))
     first, second = _remarks([same, Entry("run 2", other.run, other)])
     assert "not the same data" in first
-    assert "(3, 10)" in second
+    assert "(3 of class, 10 of class)" in second
 
 
 def test_differences_are_few(equivariant: Path, tmp_path: Path) -> None:

@@ -101,14 +101,14 @@ def relative_error(actual: Tensor, expected: Tensor, unit: Tensor | None = None)
 
 def _disc(images: Tensor, matrix: Tensor) -> Tensor:
     """Which pixels (y, x) lie in a centred disc that stays in the image, and came from within it."""
-    radius = half(images) / max(1.0, stretch(torch.linalg.inv(matrix)))
+    radius = _half(images) / max(1.0, stretch(torch.linalg.inv(matrix)))
     # At least the four pixels about the centre.
     return (_distance(images) <= max(radius, 0.75)).to(images)
 
 
 def faded(images: Tensor, extent: float = 1.0) -> Tensor:
     """Images that fall smoothly to zero at the rim of a disc, which stays inside them if stretched by `extent`."""
-    radius = _distance(images) * extent / half(images)
+    radius = _distance(images) * extent / _half(images)
     fall = ((radius - 0.75) / 0.25).clamp(0, 1)
     return images * ((1 + torch.cos(pi * fall)) / 2).to(images)
 
@@ -124,7 +124,7 @@ def _distance(images: Tensor) -> Tensor:
     return torch.hypot(lines[0][:, None], lines[1])
 
 
-def half(images: Tensor) -> float:
+def _half(images: Tensor) -> float:
     """From the centre to the last pixel of the shorter side, in pixels."""
     return (min(images.shape[-2:]) - 1) / 2
 
@@ -156,7 +156,7 @@ def lie_derivative(net: nn.Module, images: Tensor, kind: str) -> float:
         The Lie Derivative for Measuring Learned Equivariance (Gruver, Finzi, Goldblum, Wilson, ICLR 2023)
         https://arxiv.org/abs/2210.02984, code: https://github.com/ngruver/lie-deriv
     """
-    step = 0.1 / max(half(images), 0.5)
+    step = 0.1 / max(_half(images), 0.5)
     generator = step * torch.tensor(GENERATORS[kind], dtype=torch.float64)
     with untouched(net):
         ahead, behind = (predict(net, move(images, torch.matrix_exp(sign * generator))) for sign in (1, -1))

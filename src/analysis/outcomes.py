@@ -45,11 +45,11 @@ def draw_predictions(task: Task, samples: Samples, outputs: Tensor) -> dict[str,
     worst = task.losses(outputs, targets).argsort(descending=True, stable=True)
     for name, order in {"worst": worst, "samples": torch.arange(len(worst), device=worst.device)}.items():
         rows = order[: _COLUMNS * _ROWS]
-        drawn[name] = draw_samples(task, samples.shown(samples.images[rows]), targets[rows], outputs[rows], names)
+        drawn[name] = _draw_samples(task, samples.shown(samples.images[rows]), targets[rows], outputs[rows], names)
     return drawn
 
 
-def draw_samples(task: Task, images: Tensor, targets: Tensor, outputs: Tensor, names: Sequence[str]) -> Figure:
+def _draw_samples(task: Task, images: Tensor, targets: Tensor, outputs: Tensor, names: Sequence[str]) -> Figure:
     """Images with what the task says of them; what is wrong is framed.
 
     Args:

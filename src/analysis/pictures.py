@@ -38,11 +38,11 @@ def draw_features(samples: Samples, conv: GConv, name: str, run: Callable[[Tenso
     image = samples.shown(samples.images[:1])
     angles = 2 * pi * torch.arange(TURNS, dtype=torch.float64, device=image.device) / TURNS
     turned = rotate(image.expand(TURNS, -1, -1, -1), angles, border=samples.outside)
-    features = outputs(conv, lambda: run(samples.normalised(turned)))
+    features = _outputs(conv, lambda: run(samples.normalised(turned)))
     return draw_rotation(turned, features, conv, name)
 
 
-def outputs(conv: GConv, run: Callable[[], Tensor]) -> Field:
+def _outputs(conv: GConv, run: Callable[[], Tensor]) -> Field:
     """What a layer makes while something is run, values (n, c, b, y, x) of all calls together."""
     found: list[Field] = []
     handle = conv.register_forward_hook(lambda *call: found.append(call[-1]))
@@ -118,15 +118,15 @@ def draw_rotation(turned: Tensor, features: Field, conv: GConv, name: str) -> Fi
 
 def _axes_labels(conv: GConv) -> tuple[list[str], list[str]]:
     """Labels of a layer's grid along its first coordinate, and along all others together."""
-    labels = [_element_label(conv.group, element) for element in conv.kernel.grid]
+    labels = [element_label(conv.group, element) for element in conv.kernel.grid]
     beside = len(labels) // conv.elements[0]
     return ["".join(label[:1]) for label in labels[::beside]], ["  ".join(label[1:]) for label in labels[:beside]]
 
 
-def _element_label(group: Group, element: Tensor) -> list[str]:
+def element_label(group: Group, element: Tensor) -> list[str]:
     """An element (dim,) in words, one for each of its coordinates.
 
-    >>> _element_label(SO2(), torch.tensor([-pi / 4]))
+    >>> element_label(SO2(), torch.tensor([-pi / 4]))
     ['315°']
     """
     parts = zip(group.parts, group.split(element), strict=True)
@@ -134,7 +134,7 @@ def _element_label(group: Group, element: Tensor) -> list[str]:
 
 
 def _part_label(part: Group, own: Sequence[float]) -> list[str]:
-    """`_element_label` of a group of one part; its numbers, if it is none that is known."""
+    """`element_label` of a group of one part; its numbers, if it is none that is known."""
     match part:
         case Trivial():
             return [""]

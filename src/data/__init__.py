@@ -9,7 +9,7 @@ from src.data.sets.cifar import Cifar10, Cifar100
 from src.data.sets.digits import Digits
 from src.data.sets.galaxy10 import Galaxy10, Galaxy10Decals
 from src.data.sets.mnist import Mnist
-from src.data.sets.mnist_rot import MnistRotOfficial, mnist_rot
+from src.data.sets.mnist_rot import MnistRot, MnistRotOfficial
 from src.data.sets.own import H5, Npz
 from src.data.sets.pcam import Pcam
 from src.data.sets.pictures import ImageFolder
@@ -32,6 +32,7 @@ __all__ = [
     "ImageFolder",
     "Lazy",
     "Mnist",
+    "MnistRot",
     "MnistRotOfficial",
     "Npz",
     "Pcam",
@@ -42,7 +43,6 @@ __all__ = [
     "Splits",
     "Statistics",
     "Stl10",
-    "mnist_rot",
     "rotate",
     "statistics",
     "stratified",

@@ -19,7 +19,7 @@ _TEMPLATE = Path(__file__).with_name("template.html")
 _NAME = "report.html"
 
 
-class Picture(NamedTuple):
+class _Picture(NamedTuple):
     """A PNG within the page, and beside it under its name."""
 
     name: str
@@ -47,7 +47,7 @@ class Code(NamedTuple):
     text: str
 
 
-Item = Picture | Table | Code | str
+Item = _Picture | Table | Code | str
 """What a section is made of; a text is a paragraph."""
 
 
@@ -65,9 +65,9 @@ class Section(NamedTuple):
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
-def picture(name: str, says: str, drawn: Figure) -> Picture:
+def picture(name: str, says: str, drawn: Figure) -> _Picture:
     """A figure as it is now."""
-    return Picture(name, says, png(drawn))
+    return _Picture(name, says, png(drawn))
 
 
 def known(value: Any, form: str = "{}") -> str:
@@ -104,7 +104,7 @@ def write(folder: Path, title: str, sections: Sequence[Section]) -> Path:
     Raises:
         OSError: if the folder cannot be written to.
     """
-    pictures = [item for section in sections for item in section.items if isinstance(item, Picture)]
+    pictures = [item for section in sections for item in section.items if isinstance(item, _Picture)]
     contents = {f"{item.name}.png": item.content for item in pictures} | {_NAME: _html(title, sections).encode()}
     for name, content in contents.items():
         with replacing(folder / name) as file:

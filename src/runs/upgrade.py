@@ -107,6 +107,9 @@ def _rename_targets(config: _Config) -> _Config:
     return renamed(config)
 
 
-_TARGETS = {"src.models.masks.ScaleWindow": "src.models.masks.SmoothInterval"}
+_TARGETS = {
+    "src.models.masks.ScaleWindow": "src.models.masks.SmoothInterval",
+    "src.data.mnist_rot": "src.data.MnistRot",
+}
 _STEPS: tuple[Callable[[_Config], _Config], ...] = (_move_observers, _give_task, _rename_targets)
 """From the oldest to the newest. A change of the configuration that older runs lack adds a step at the end."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from src.data.lazy import Lazy
 from src.data.sources import Pool
 
-Column = Callable[[np.ndarray, int], Tensor]
+_Column = Callable[[np.ndarray, int], Tensor]
 """Labels as they are in a file, and the number of images -> what is learned of each, (n,) or (n, k)."""
 
 
@@ -46,14 +46,14 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise ValueError(f"{path} cannot be used: {error}; convert it, or replace it by the original.") from error
 
 
-def read_h5(path: Path, images: str, labels: str, column: Column | None = None) -> Pool:
+def read_h5(path: Path, images: str, labels: str, column: _Column | None = None) -> Pool:
     """Read a file whole.
 
     Args:
         path: the file.
         images: key of uint8, (n, y, x), (n, y, x, c) or (n, c, y, x).
         labels: key of integers, n of them, or of what `column` takes.
-        column: makes a tensor of the labels; None is `label_column`.
+        column: makes a tensor of the labels; None is `_label_column`.
 
     Raises:
         ValueError: if the file is damaged, or does not hold that.
@@ -64,7 +64,7 @@ def read_h5(path: Path, images: str, labels: str, column: Column | None = None) 
 
 
 def open_h5(
-    path: Path, images: str, labels: str, labels_path: Path | None = None, column: Column | None = None
+    path: Path, images: str, labels: str, labels_path: Path | None = None, column: _Column | None = None
 ) -> Pool:
     """As `read_h5`, with images that are read when they are asked for, and labels from a file of their own if given."""
     shape, numbers = inspect_h5(path, images, labels, labels_path, column)
@@ -93,7 +93,7 @@ def image_shape(shape: Sequence[int], dtype: np.dtype) -> tuple[int, int, int, i
     return result
 
 
-def label_column(labels: np.ndarray, n: int) -> Tensor:
+def _label_column(labels: np.ndarray, n: int) -> Tensor:
     """Labels as (n,), int64.
 
     Raises:
@@ -126,7 +126,7 @@ def target_column(labels: np.ndarray, n: int) -> Tensor:
         if labels.size > n and labels.dtype.kind in "iub" and np.isin(labels, (0, 1)).all():
             return torch.from_numpy(labels.astype(np.int64))
     try:
-        return label_column(labels, n)
+        return _label_column(labels, n)
     except ValueError as error:
         raise ValueError(
             f"{error}; or 0 and 1 for each of several labels, ({n}, k), or floating-point values, ({n},) or ({n}, k)"
@@ -140,7 +140,7 @@ def h5_keys(path: Path) -> list[str]:
 
 
 def inspect_h5(
-    path: Path, images: str, labels: str, labels_path: Path | None = None, column: Column | None = None
+    path: Path, images: str, labels: str, labels_path: Path | None = None, column: _Column | None = None
 ) -> tuple[tuple[int, int, int, int], Tensor]:
     """The shape (n, c, y, x) of the images, and the labels.
 
@@ -151,7 +151,7 @@ def inspect_h5(
         pixels = _find(file, images)
         shape = image_shape(pixels.shape, pixels.dtype)
     with _opened(labels_path or path) as file:
-        return shape, (column or label_column)(_find(file, labels)[:], shape[0])
+        return shape, (column or _label_column)(_find(file, labels)[:], shape[0])
 
 
 def _find(file: h5py.File, key: str) -> h5py.Dataset:

@@ -89,10 +89,6 @@ class MnistRot(Mnist):
         super().__init__(counts=counts, rotate=rotate, **options)
 
 
-mnist_rot = MnistRot
-"""Its name in recipes."""
-
-
 def _parse(text: bytes, path: Path) -> Pool:
     """A line for each image: its pixels, and its label.
 
