@@ -15,7 +15,7 @@ from torch import Tensor
 from src.data.lazy import Lazy
 from src.data.sources import Pool
 
-Column = Callable[[np.ndarray, int], Tensor]
+_Column = Callable[[np.ndarray, int], Tensor]
 """Labels as they are in a file, and the number of images -> what is learned of each, (n,) or (n, k)."""
 
 
@@ -46,7 +46,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise ValueError(f"{path} cannot be used: {error}; convert it, or replace it by the original.") from error
 
 
-def read_h5(path: Path, images: str, labels: str, column: Column | None = None) -> Pool:
+def read_h5(path: Path, images: str, labels: str, column: _Column | None = None) -> Pool:
     """Read a file whole.
 
     Args:
@@ -64,7 +64,7 @@ def read_h5(path: Path, images: str, labels: str, column: Column | None = None) 
 
 
 def open_h5(
-    path: Path, images: str, labels: str, labels_path: Path | None = None, column: Column | None = None
+    path: Path, images: str, labels: str, labels_path: Path | None = None, column: _Column | None = None
 ) -> Pool:
     """As `read_h5`, with images that are read when they are asked for, and labels from a file of their own if given."""
     shape, numbers = inspect_h5(path, images, labels, labels_path, column)
@@ -140,7 +140,7 @@ def h5_keys(path: Path) -> list[str]:
 
 
 def inspect_h5(
-    path: Path, images: str, labels: str, labels_path: Path | None = None, column: Column | None = None
+    path: Path, images: str, labels: str, labels_path: Path | None = None, column: _Column | None = None
 ) -> tuple[tuple[int, int, int, int], Tensor]:
     """The shape (n, c, y, x) of the images, and the labels.
 
