@@ -22,6 +22,11 @@ QUIET = [
 ]
 """Lightning's own warnings, on this version of torch."""
 
+BRIEF = tuple(word for word in SMALL if not word.startswith(("experiment=", "observers.", "group.", "net.", "kernel.")))
+"""Overrides that make any run take a second."""
+UNSEEN = tuple(word for word in SMALL if word.startswith("observers."))
+"""Without observers."""
+
 
 def fit(folder: Path, callbacks: Sequence[Callback], *overrides: str, **options: Any) -> Trainer:
     """Train the small run of `kills` under a trainer of its own; its logger writes to the folder."""

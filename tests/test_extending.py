@@ -13,15 +13,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
 import torch
-from kills import SMALL
 from laws import check_group, check_net
 from omegaconf import DictConfig
 from run_folders import maker
-from short_fits import QUIET, points
+from short_fits import BRIEF, QUIET, UNSEEN, points
 
 import scripts.compare
 import scripts.docs
@@ -45,10 +42,6 @@ FILES: dict[str, str] = dict(
     )
 )
 """The files of the page, by their paths in the project."""
-BRIEF = tuple(word for word in SMALL if not word.startswith(("experiment=", "observers.", "group.", "net.", "kernel.")))
-"""Overrides that make any run take a second."""
-UNSEEN = tuple(word for word in SMALL if word.startswith("observers."))
-"""Without observers."""
 TINY = (*BRIEF, "net.hidden_sizes=[4,4,4]", "net.head.hidden=16")
 
 
@@ -268,71 +261,3 @@ def test_a_sweep_in_a_copy_of_the_project(tmp_path: Path) -> None:
     assert float(first[3]) < float(second[3])
     assert (folder / "lr.png").exists() or (folder / "optimizer.lr.png").exists()
     assert list((folder / "tensorboard").rglob("events.*"))
-
-
-# Own files.
-
-
-TARGETS = {
-    "class": (np.arange(40) % 3, "classification", ("0", "1", "2")),
-    "column": (np.arange(40)[:, None] % 3, "classification", ("0", "1", "2")),
-    "labels": (
-        (np.arange(120) % 7 < 3).reshape(40, 3).astype(np.uint8),
-        "multilabel",
-        ("label 0", "label 1", "label 2"),
-    ),
-    "booleans": ((np.arange(120) % 7 < 3).reshape(40, 3), "multilabel", ("label 0", "label 1", "label 2")),
-    "value": (np.linspace(0, 1, 40), "regression", ("value 0",)),
-    "values": (np.linspace(0, 1, 80, dtype=np.float32).reshape(40, 2), "regression", ("value 0", "value 1")),
-}
-TASKS = {"classification": "class", "multilabel": "labels", "regression": "values"}
-
-
-def own(folder: Path, kind: str, labels: np.ndarray) -> list[str]:
-    """A file with images of noise and these labels, and the overrides that choose it."""
-    images = np.random.default_rng(0).integers(0, 256, (len(labels), 12, 12), dtype=np.uint8)
-    path = folder / f"my.{kind}"
-    if kind == "npz":
-        np.savez(path, images=images, labels=labels)
-    else:
-        with h5py.File(path, "w") as file:
-            file.update({"images": images, "labels": labels})
-    return ["protocol=digits", "method=cnn_baseline", f"dataset={kind}", f"dataset.path={path}", "net.exact=off"]
-
-
-@pytest.mark.parametrize("kind", ["npz", "h5"])
-@pytest.mark.parametrize("name", TARGETS)
-def test_targets_of_own_files(tmp_path: Path, kind: str, name: str) -> None:
-    labels, task, names = TARGETS[name]
-    words = [*own(tmp_path, kind, labels), "conv.kernel_size=3", f"task={task}", f"paths.cache={tmp_path}/cache"]
-    data = build(compose_config(words)).datamodule
-    assert (data.targets, tuple(data.source.labels)) == (TASKS[task], names)
-    split = data.datasets["train"].split
-    wanted = torch.from_numpy(labels)[split.ids]
-    assert torch.equal(
-        split.labels, wanted.flatten() if task == "classification" else wanted.to(split.labels).view_as(split.labels)
-    )
-    for other, targets in TASKS.items():
-        if other != task:
-            says = (
-                f"`task` must be one for {TASKS[task]}, as dataset {kind} has them.*for {targets}; choose task={task}"
-            )
-            with pytest.raises(ConfigError, match=says):
-                build(compose_config([*words, f"task={other}"]))
-
-
-@pytest.mark.parametrize(("kind", "name"), [("npz", "labels"), ("h5", "labels"), ("npz", "value"), ("h5", "values")])
-def test_own_files_are_trained_on(tmp_path: Path, kind: str, name: str) -> None:
-    labels, task, _ = TARGETS[name]
-    words = [*own(tmp_path, kind, labels), *BRIEF, f"task={task}", "net.hidden_sizes=[4,4]", "train.epochs=1"]
-    words += [f"dataset.limit_{split}=null" for split in ("train", "val", "test")]
-    words += [word for word in UNSEEN if "figures" not in word]
-    result = train(compose_config([*words, f"paths.logs={tmp_path}/logs", f"paths.cache={tmp_path}/cache"]))
-    assert {f"test/{compose_config([f'task={task}']).task.primary}", "test/loss"} <= set(result.metrics)
-
-
-def test_names_of_own_columns(tmp_path: Path) -> None:
-    words = [*own(tmp_path, "npz", TARGETS["values"][0]), "conv.kernel_size=3", "task=regression"]
-    assert build(compose_config([*words, "dataset.names=[a,b]"])).datamodule.source.labels == ("a", "b")
-    with pytest.raises(ConfigError, match="names must be 2, one for each of the labels or values, but are 3"):
-        build(compose_config([*words, "dataset.names=[a,b,c]"]))
