@@ -47,11 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def stale() -> dict[Path, str]:
-    """The files that are not as they should be, with the text that they should have.
-
-    Raises:
-        ConfigError: if a file of a config group does not open with a comment.
-    """
+    """The files that are not as they should be, with their text. Raises ConfigError if one opens with no comment."""
     texts = {_ROOT / page: _with_lists((_ROOT / page).read_text()) for page in _PAGES}
     for name, formula in IMPLEMENTATIONS.items():
         path = CONFIGS / "implementation" / f"{name}.yaml"

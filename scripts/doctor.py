@@ -16,11 +16,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a table with a line for each check.
-
-    Returns:
-        1 if there is a problem, otherwise 0.
-    """
+    """Print a table with a line for each check; 1 if there is a problem, otherwise 0."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("overrides", nargs="*", metavar="paths.KEY=FOLDER", help="as in training")
     overrides = parser.parse_args(arguments).overrides

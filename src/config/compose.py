@@ -22,11 +22,7 @@ COMBINED = ("protocol", "method")
 
 
 def change(cfg: DictConfig, override: str) -> None:
-    """Apply one override to a composed configuration; a group's choice replaces the group.
-
-    Raises:
-        ConfigError: if it cannot be read, or the key does not exist.
-    """
+    """Apply an override to a composed configuration; a group's choice replaces it. Raises ConfigError if it fails."""
     if is_group(override):
         group = override.split("=")[0]
         if group in ("experiment", *COMBINED):
@@ -49,11 +45,7 @@ def change(cfg: DictConfig, override: str) -> None:
 
 
 def compose_config(overrides: Sequence[str], name: str = "train") -> DictConfig:
-    """The whole configuration, from a file at the top of configs/.
-
-    Raises:
-        ConfigError: with the nearest name, if one does not exist.
-    """
+    """A whole configuration from a file at the top of configs/. Raises ConfigError, with the nearest names."""
     try:
         cfg = _compose(name, overrides)
         name_combination(cfg, overrides, choices)

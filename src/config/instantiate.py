@@ -53,11 +53,7 @@ def _targets(node: Any) -> Iterator[str]:
 
 
 def locate(target: str) -> Any:
-    """What a target names; to be called with allowed ones only, as it imports.
-
-    Raises:
-        ConfigError: if there is no such thing, with the nearest that is there.
-    """
+    """What an allowed target names, imported. Raises ConfigError, with the nearest that is there, if there is none."""
     first, *rest = target.split(".")
     found, path = import_module(first), first
     for part in rest:

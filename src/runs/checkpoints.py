@@ -39,11 +39,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a file of tensors and plain containers; no code in it is run.
-
-    Raises:
-        ConfigError: if it is damaged, or holds anything else.
-    """
+    """Read tensors and plain containers, running no code. Raises ConfigError if the file is damaged or holds more."""
     try:
         with zipfile.ZipFile(path) as file:
             if damaged := file.testzip():
@@ -55,15 +51,9 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint that a run goes on from, with its content; None if the run has none yet.
+    """The checkpoint that a run goes on from, with its content; None if there is none yet.
 
-    A damaged last one is warned of, and the one before it taken.
-
-    Args:
-        folder: of the checkpoints.
-
-    Raises:
-        ConfigError: if there are checkpoints but none is intact.
+    A damaged last one is warned of, and the one before it taken. Raises ConfigError if none is intact.
     """
     reasons = []
     for name in (LAST, PREVIOUS):
@@ -79,11 +69,7 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The weights of a net from a run's folder, a weights.pt or a .ckpt.
-
-    Raises:
-        ConfigError: if there is no such file, or it is not intact.
-    """
+    """The weights of a net from a run's folder, a weights.pt or a .ckpt. Raises ConfigError if that is not intact."""
     if path.is_dir():
         files = [RunFolder(path).checkpoints / name for name in (WEIGHTS, BEST, LAST)]
         path = next((file for file in files if file.exists()), files[0])
@@ -99,18 +85,10 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load_weights(net: torch.nn.Module, weights: dict[str, torch.Tensor], strict: bool) -> list[str]:
-    """Put weights into a net.
-
-    Args:
-        net: the net.
-        weights: by name.
-        strict: refuse weights that are missing, unknown or of another shape; else they are left out.
-
-    Returns:
-        What was left out, a line each.
+    """Put weights, by name, into a net, and say what was left out, a line each.
 
     Raises:
-        ConfigError: if `strict` and something does not fit.
+        ConfigError: if `strict` and a weight is missing, unknown or of another shape.
     """
     shapes = {name: tuple(getattr(value, "shape", ())) for name, value in net.state_dict().items()}
     common = shapes.keys() & weights.keys()

@@ -112,11 +112,7 @@ def excluded(all_runs: Iterable[Run], metric: str) -> list[tuple[Run, str]]:
 
 
 def differences(all_runs: Sequence[Run]) -> list[str]:
-    """In what each run differs from the others, the seed among it, as on the command line.
-
-    Args:
-        all_runs: of any experiments and in any state; of those without a configuration nothing is known.
-    """
+    """In what each run differs from the others, the seed among it; nothing is known of one without a configuration."""
     return _labels([{**_settings(run), "seed": run.seed} for run in all_runs])
 
 

@@ -8,11 +8,7 @@ from typing import Any
 
 
 class RunFolder:
-    """Where the files of a run are, whether or not they are there yet.
-
-    Args:
-        path: the folder.
-    """
+    """Where the files of a run are, whether or not they are there yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -42,11 +42,7 @@ _LONGEST = 80
 
 
 def identifying(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that the result depends on, by dotted key; lists are values.
-
-    Args:
-        config: a whole configuration in plain containers, resolved or not.
-    """
+    """Everything that the result of a whole configuration, resolved or not, depends on, by dotted key."""
     flat = dict(flattened(config))
     # Published files are the same wherever they are.
     ignored = _NOT_PART_OF_IDENTITY + (("dataset.path",) if "dataset.mirrors" in flat else ())
@@ -92,15 +88,7 @@ def changes(folder: Path, cfg: DictConfig) -> list[str]:
 
 @contextmanager
 def locked(folder: Path, refusal: Callable[[], str]) -> Iterator[None]:
-    """Hold a folder's lock, which the system releases whatever happens to this process.
-
-    Args:
-        folder: made if it is not there.
-        refusal: what to say if another process has it.
-
-    Raises:
-        ConfigError: if one has.
-    """
+    """Hold a folder's lock, which ends with this process. Raises ConfigError, the refusal, if another one has it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(RunFolder(folder).lock)
     try:

@@ -154,10 +154,7 @@ def select(words: Sequence[str], command: str) -> tuple[Path, list[Run]]:
 
 
 def _runs_below(logs: Path) -> list[Run]:
-    """Every run below a folder, newest first; those without a time are last.
-
-    Folders without a status.json are no runs, and are looked into.
-    """
+    """Every run, a folder with a status.json, below a folder, newest first; those without a time are last."""
     found = [read(folder) for folder in _folders(logs)]
     return sorted(found, key=lambda run: (run.started is None, -timestamp(run), str(run.folder)))
 

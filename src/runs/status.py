@@ -29,14 +29,10 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 class Status(Callback):
-    """Keeps a run's status.json: running, then complete, interrupted or failed.
-
-    Args:
-        folder: of the run.
-        facts: what is known at the start.
+    """Keeps the status.json of a run's folder: running, then complete, interrupted or failed.
 
     Attributes:
-        record: what the file holds.
+        record: what the file holds, with facts that are known at the start.
         session: the part of it that is about this process.
     """
 

@@ -28,15 +28,7 @@ _OBSERVERS = (
 
 
 def upgrade(config: _Config) -> _Config:
-    """A run's configuration as it would be composed today.
-
-    Args:
-        config: as it was written, in plain containers: a recipe.yaml with its interpolations, or a config.yaml. One of
-            today is returned as it is.
-
-    Returns:
-        A new configuration; the given one is not changed.
-    """
+    """A run's configuration, resolved or not, as it would be composed today; the given one is not changed."""
     for step in _STEPS:
         config = step(config)
     return config

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Group
 from rich.live import Live
@@ -39,9 +38,7 @@ class LiveTable:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._over.set()
         self._thread.join()
 

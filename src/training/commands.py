@@ -30,13 +30,7 @@ class Data(NamedTuple):
 
 
 def parser(doc: str, overrides: str = "", metavar: str = "key=value") -> ArgumentParser:
-    """A parser that describes a script by what its docstring says before the colon.
-
-    Args:
-        doc: of the script.
-        overrides: help of the arguments without a flag, if it takes any.
-        metavar: what one of them looks like.
-    """
+    """A parser that says what the script's docstring does before its colon, with help of overrides if there are any."""
     result = ArgumentParser(description=doc.partition(":")[0])
     if overrides:
         result.add_argument("overrides", nargs="*", metavar=metavar, help=overrides)

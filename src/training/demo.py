@@ -112,11 +112,7 @@ def demonstrate(overrides: Sequence[str] = ()) -> Demonstration:
 
 
 def _configuration(net: str, changes: Sequence[str] = ()) -> DictConfig:
-    """What one run is made of; changes take the place of what has the same key, or is of the same group.
-
-    Raises:
-        ConfigError: if a value cannot be honoured, no run would be left, or the test images are not upright.
-    """
+    """What a run is made of; a change replaces its key or group. Raises ConfigError if it cannot be demonstrated."""
     given = tuple(f"{_key_of(override)}." for override in changes)
     own = [override for override in (*_SHARED, *_NETS[net]) if not f"{_key_of(override)}.".startswith(given)]
     cfg = compose_config([*own, *changes])

@@ -57,11 +57,7 @@ def examine(checks: Mapping[str, Callable[[], _Finding]]) -> Iterator[tuple[str,
 
 
 def all_checks(overrides: Sequence[str] = ()) -> dict[str, Callable[[], _Finding]]:
-    """Every check by its name, in the order of the table; cheap ones and causes come first.
-
-    Args:
-        overrides: as on the command line; `paths` are looked at.
-    """
+    """Every check by its name, in the order of the table, causes first; overrides say which folders are looked at."""
     configured, paths = _configuration(overrides)
     return {
         "python": _python,

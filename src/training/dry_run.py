@@ -19,11 +19,7 @@ from src.training.run import Request, check_train, folder_of
 
 
 def describe(cfg: DictConfig, request: Request) -> None:
-    """Print the resolved configuration, the run's folder and what would become of it, its size and its devices.
-
-    Raises:
-        ConfigError: if a value cannot be honoured.
-    """
+    """Print the configuration, the folder and what would become of it. Raises ConfigError if a value cannot be."""
     check_train(cfg)
     recipe, folder = build(cfg), folder_of(cfg, request)
     parameters = sum(parameter.numel() for parameter in recipe.model.net.parameters())

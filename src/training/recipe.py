@@ -57,11 +57,7 @@ def load_recipe(name: str = "quickstart", overrides: Sequence[str] = (), *, run:
 
 
 def of_run(folder: Path, overrides: Sequence[str] = ()) -> DictConfig:
-    """The configuration of a run, as it was composed, in today's terms and with changes.
-
-    Raises:
-        ConfigError: if there is none, or a key does not exist.
-    """
+    """A run's configuration as it was composed, in today's terms, changed. Raises ConfigError if there is none."""
     if not (path := RunFolder(folder).recipe).exists():
         raise ConfigError(f"{folder} must be the folder of a run, with a {path.name}, but there is none.")
     cfg = load_config(path)
@@ -127,11 +123,7 @@ def _open_facts(cfg: DictConfig) -> list[str]:
 
 
 def prepare(datamodule: LightningDataModule) -> None:
-    """Download, generate and read the data.
-
-    Raises:
-        ConfigError: if they cannot be had.
-    """
+    """Download, generate and read the data. Raises ConfigError if they cannot be had."""
     try:
         datamodule.prepare_data()
     except (ValueError, OSError, DownloadError) as error:

@@ -161,14 +161,7 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _write_configuration(cfg: DictConfig, folder: Path, force: bool) -> list[str]:
-    """Compare a run's configuration with the one in its folder, and write it if it is new or was changed.
-
-    Returns:
-        What was changed.
-
-    Raises:
-        ConfigError: if something was, without `force`.
-    """
+    """Write a run's configuration if it is new or changed; what was. Raises ConfigError if that is not forced."""
     files, changes = RunFolder(folder), identity.changes(folder, cfg)
     if changes and not force:
         raise ConfigError(
