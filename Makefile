@@ -10,6 +10,7 @@ GPUS ?=
 NODES ?=
 ARGS ?=
 PORT ?= 6006
+JOBS ?= auto
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -64,8 +65,9 @@ data: setup ## Download, verify and describe a data set: make data DATA=cifar10
 show: setup ## Draw samples before and after augmentation: make show DATA=cifar10 ARGS="augment=crop_flip"
 	$(BIN)/python scripts/show.py $(if $(DATA),dataset=$(DATA)) $(if $(filter command line,$(origin EXP)),experiment=$(EXP)) $(ARGS)
 
-test: .venv/.installed-sweep ## Run all tests
-	$(BIN)/python -m pytest $(ARGS)
+# A process for each core, each with one thread: most tests are too small to share.
+test: .venv/.installed-sweep ## Run all tests, or those of a minute: make test [JOBS=4] ARGS="-m quick"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal $(ARGS)
 
 test-resume: setup ## Kill a run over and over, and compare what it comes to: docs/reliability.md
 	$(BIN)/python tests/kills.py $(ARGS)
