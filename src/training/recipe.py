@@ -91,18 +91,15 @@ def build(cfg: DictConfig) -> Recipe:
     try:
         check_keys(cfg)
         datamodule = instantiate(cfg.dataset)
-        cfg = with_values(cfg, {f"dataset.{key}": getattr(datamodule, key) for key in _open_facts(cfg)})
+        # Data modules of other kinds have no such keys.
+        left_open = [key for key in ("classes", "channels", "size") if cfg.dataset.get(key, "absent") is None]
+        cfg = with_values(cfg, {f"dataset.{key}": getattr(datamodule, key) for key in left_open})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
             model = instantiate(cfg.model)
         return Recipe(cfg, model, datamodule)
     except (InstantiationException, OmegaConfBaseException) as error:
         raise ConfigError(root_cause(error)) from error
-
-
-def _open_facts(cfg: DictConfig) -> list[str]:
-    """What a configuration leaves to the data; data modules of other kinds have no such keys."""
-    return [key for key in ("classes", "channels", "size") if key in cfg.dataset and cfg.dataset[key] is None]
 
 
 def prepare(datamodule: LightningDataModule) -> None:
