@@ -16,7 +16,7 @@ from src.data import ImageDataModule, Source
 from src.data.io.fetch import DownloadError
 from src.data.sets.published import Published
 from src.runs.tables import console, fact_table, rich_table
-from src.training.commands import Data, load_data, parser, user_errors
+from src.training.commands import load_data, parser, user_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,15 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     overrides = parser(__doc__, "as in training; dataset=NAME is needed").parse_args(arguments).overrides
     with user_errors(ValueError, OSError, DownloadError):
         data = load_data(overrides)
-        tables = [_summary(data), *_files(data.module.source), _classes(data.module)]
+        tables = [fact_table(data.name, dict(_facts(data.module))), *_files(data.module.source), _classes(data.module)]
     out = console()
     for table in tables:
         out.print(table)
-
-
-def _summary(data: Data) -> Table:
-    """What the data set is, whose it is, and what of it is used."""
-    return fact_table(data.name, dict(_facts(data.module)))
 
 
 def _facts(module: ImageDataModule) -> Iterator[tuple[str, str]]:

@@ -41,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the files that are stale, and print which."""
     parser(__doc__).parse_args(arguments)
     with user_errors():
-        for path, text in stale().items():
+        for path, text in _stale().items():
             write_text(path, text)
             print(f"written: {path.relative_to(_ROOT)}")
 
 
-def stale() -> dict[Path, str]:
+def _stale() -> dict[Path, str]:
     """The files that are not as they should be, with their text. Raises ConfigError if one opens with no comment."""
     texts = {_ROOT / page: _with_lists((_ROOT / page).read_text()) for page in _PAGES}
     for name, formula in IMPLEMENTATIONS.items():

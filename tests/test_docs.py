@@ -42,7 +42,7 @@ def test_doors_and_recipes_exist(page: Path) -> None:
 
 
 def test_lists_are_up_to_date() -> None:
-    names = ", ".join(path.name for path in docs.stale())
+    names = ", ".join(path.name for path in docs._stale())
     assert not names, f"run `make docs`, which writes what {names} should list of configs/"
 
 
@@ -68,13 +68,13 @@ def test_what_is_stale_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     right = (form / "separable.yaml").read_text()
     (form / "separable.yaml").write_text(right.replace("oi h, o x", "oi h, oi x"))
     own.write_text("# One of < my | own.\n")
-    stale = docs.stale()
+    stale = docs._stale()
     assert {path.name for path in stale} == {"options.md", "separable.yaml"}
     assert stale[form / "separable.yaml"] == right
     assert r"| `mask=own` | One of \< my \| own. |" in stale[docs._ROOT / "docs" / "options.md"]
     own.write_text("slope: 1\n")
     with pytest.raises(ConfigError, match=r"configs.mask.own.yaml must open with a line of comment"):
-        docs.stale()
+        docs._stale()
 
 
 def test_every_listed_key_exists() -> None:

@@ -47,10 +47,6 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
     data = getattr(recipe.datamodule, "fingerprint", None)
     record = {"metrics": metrics, "overrides": list(overrides), "data": data, "ended": now()}
-    write_text(RunFolder(folder).evaluations / f"{_file_name(overrides)}.json", json.dumps(record, indent=2) + "\n")
+    name = re.sub(r"[^A-Za-z0-9.+-]+", "-", "_".join(overrides)).strip("-")[:100] or "as-trained"
+    write_text(RunFolder(folder).evaluations / f"{name}.json", json.dumps(record, indent=2) + "\n")
     return record
-
-
-def _file_name(overrides: Sequence[str]) -> str:
-    """The name of a file for what was changed."""
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", "_".join(overrides)).strip("-")[:100] or "as-trained"

@@ -95,7 +95,9 @@ def build(cfg: DictConfig) -> Recipe:
         check_keys(cfg)
         datamodule = instantiate(cfg.dataset)
         _check_task(cfg, datamodule)
-        cfg = with_values(cfg, {f"dataset.{key}": getattr(datamodule, key) for key in _open_facts(cfg)})
+        # Data modules of other kinds have no such keys.
+        left_open = [key for key in ("classes", "channels", "size") if cfg.dataset.get(key, "absent") is None]
+        cfg = with_values(cfg, {f"dataset.{key}": getattr(datamodule, key) for key in left_open})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
             model = instantiate(cfg.model)
@@ -115,11 +117,6 @@ def _check_task(cfg: DictConfig, datamodule: LightningDataModule) -> None:
             f"`task` must be one for {found}, as dataset {datamodule.source.name} has them, but got "
             f"{task._target_.rpartition('.')[2]}, which is for {learned}; choose task={_TASKS[found]}."
         )
-
-
-def _open_facts(cfg: DictConfig) -> list[str]:
-    """What a configuration leaves to the data; data modules of other kinds have no such keys."""
-    return [key for key in ("classes", "channels", "size") if key in cfg.dataset and cfg.dataset[key] is None]
 
 
 def prepare(datamodule: LightningDataModule) -> None:
