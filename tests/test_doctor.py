@@ -214,6 +214,20 @@ def test_memory_of_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert doctor._memory().found.endswith(f" of {total}")
 
 
+def test_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    for limits, state, words in (
+        ((256, 4096), "warning", "ulimit -n 1024"),
+        ((256, 256), "warning", "have the limit raised"),
+        ((4096, 4096), "ok", "at most 4,096"),
+        ((resource.RLIM_INFINITY,) * 2, "ok", "no limit"),
+    ):
+        monkeypatch.setattr(resource, "getrlimit", lambda which, limits=limits: limits)
+        found = doctor._open_files()
+        assert found.state == state
+        assert words in found.found + found.advice
+
+
 def test_configuration(tmp_path: Path) -> None:
     found, paths = doctor._configuration([f"paths.logs={tmp_path}"])
     assert (found.state, paths["logs"]) == ("ok", tmp_path)
@@ -326,7 +340,7 @@ def test_a_check_that_breaks_is_a_problem_and_others_run() -> None:
 
 def test_all_checks(tmp_path: Path) -> None:
     findings = dict(doctor.examine(doctor.all_checks([f"paths.logs={tmp_path}/logs"])))
-    assert len(findings) == 12
+    assert len(findings) == 13
     assert all(finding.state == "ok" or finding.advice for finding in findings.values())
     assert not (tmp_path / "logs").exists()
 

@@ -25,6 +25,7 @@ from rich.filesize import decimal
 _ROOT = Path(__file__).resolve().parents[2]
 _PYTHON = (3, 11)
 _LITTLE_DISK, _LITTLE_MEMORY = 5 * 10**9, 2 * 10**9
+_FEW_FILES = 1024
 _INSTALL = "make setup"
 _AFTER_MALICE = f"remove the environment, change every password and key that this machine holds, then {_INSTALL}"
 _CGROUP = Path("/sys/fs/cgroup")
@@ -66,6 +67,7 @@ def all_checks(overrides: Sequence[str] = ()) -> dict[str, Callable[[], _Finding
         "GPUs": _gpus,
         "cores": _cores,
         "memory": _memory,
+        "open files": _open_files,
         "configuration": lambda: configured,
         **{f"paths.{name}": partial(_folder, name, folder) for name, folder in paths.items()},
         "training step": _trains,
@@ -192,6 +194,18 @@ def _memory() -> _Finding:
         free, total = min(free, limit[0] - sum(_granted("memory.current"))), min(total, limit[0])
     advice = "" if free >= _LITTLE_MEMORY else "close other programs; data sets are held in memory"
     return _judge("warning", f"{decimal(free)} free of {decimal(total)}", advice)
+
+
+def _open_files() -> _Finding:
+    """How many files a process may have open."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    enough = limit == resource.RLIM_INFINITY or limit >= _FEW_FILES
+    advice = f"ulimit -n {_FEW_FILES}, or have the limit raised: processes that read have many files open"
+    return _judge(
+        "warning", "no limit" if limit == resource.RLIM_INFINITY else f"at most {limit:,}", "" if enough else advice
+    )
 
 
 def _granted(name: str) -> list[int]:
