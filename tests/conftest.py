@@ -43,6 +43,32 @@ def forms_of(group: str) -> list[str]:
 LAYERS = [(group, form) for group in GROUPS for form in forms_of(group)]
 
 
+SLOW = (
+    *(
+        "test_sweeps",
+        "test_sweep_clusters",
+        "test_runs",
+        "test_training",
+        "test_extending",
+        "test_nets",
+        "test_recipes",
+    ),
+    *("test_feature_figures", "test_notebook", "test_dashboard", "test_throughput", "test_plain_data", "test_report"),
+    *("test_sweep_plans", "test_data_sets", "test_own_targets", "test_data_scripts", "test_data_datamodule"),
+    *("test_equivariance_error", "test_kernel_redundancy", "test_demo"),
+)
+"""Files that train nets, start processes or build many: not among those of `-m quick`, and begun first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is quick, and begin with what takes longest, so that no process is left alone with it at the end."""
+    for item in items:
+        if item.path.stem not in SLOW:
+            item.add_marker(pytest.mark.quick)
+    order = {name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(SLOW)))
+
+
 @pytest.fixture
 def float64() -> Iterator[None]:
     """Double precision by default."""

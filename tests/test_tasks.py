@@ -80,12 +80,16 @@ def test_metrics_are_chosen_by_name_and_only_those_are_made() -> None:
         (["task.primary=f1"], r"`task.primary` must be loss or one of `task.metrics`, acc, but got 'f1'"),
         (["task.label_smoothing=1"], r"`task.label_smoothing` must be a probability in \[0, 1\), but got 1"),
         (["task.class_weights=[1,2]"], r"`task.class_weights` must be 10 positive numbers, .* but got \[1, 2\]"),
-        (["task=regression", "task.error=mape"], "`task.error` must be one of mse, mae, huber, but got 'mape'"),
     ],
 )
 def test_wrong_tasks_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(compose_config(overrides))
+
+
+def test_a_wrong_error_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`task.error` must be one of mse, mae, huber, but got 'mape'"):
+        Regression(2, error="mape")
 
 
 @pytest.mark.parametrize(
