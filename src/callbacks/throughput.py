@@ -16,6 +16,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from src.callbacks.probe import log
+from src.models.learner import samples_of
 
 _Moment = float | torch.cuda.Event
 """A point in time of a device: of a GPU, when it has done all that it was told before."""
@@ -97,8 +98,7 @@ class Throughput(Callback):
         asked = self._given if self._asked is None else self._asked
         self._spans.append((asked, self._given, done))
         steps, self._stepped = trainer.global_step - self._stepped, trainer.global_step
-        batches = getattr(trainer.train_dataloader, "batches", None)
-        samples = batches.size(batch_idx) if batches else len(batch[0]) * trainer.world_size
+        samples = samples_of(trainer, batch, batch_idx)
         for tally in (self._interval, self._epoch):
             tally.samples, tally.steps = tally.samples + samples, tally.steps + steps
         self._asked = done

@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
@@ -56,11 +56,11 @@ class Learner(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self._measure(batch, self.train_metrics)
         self.log("loss", loss, prog_bar=True, logger=False)
-        ranks, batches = self.trainer.world_size, getattr(self.trainer.train_dataloader, "batches", None)
-        if ranks == 1 or batches is None:
+        if self.trainer.world_size == 1:
             return loss
         # Processes average their gradients, so a smaller share of a batch must count for less.
-        return loss * ranks * len(batch[1]) / batches.size(batch_idx)
+        share = len(batch[1]) / samples_of(self.trainer, batch, batch_idx)
+        return loss * share * self.trainer.world_size
 
     def on_train_epoch_end(self) -> None:
         """Written here and not by the trainer, which does so only after the epoch's checkpoint."""
@@ -110,6 +110,12 @@ class Learner(LightningModule):
         """
         steps = ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches) if step else 1
         return self.schedule(step / steps, self.trainer.max_epochs)
+
+
+def samples_of(trainer: Trainer, batch: tuple[Tensor, Tensor], batch_idx: int) -> int:
+    """Samples in a training batch over all processes; of a loader that does not say, as many in each as in this one."""
+    batches = getattr(trainer.train_dataloader, "batches", None)
+    return batches.size(batch_idx) if batches else len(batch[1]) * trainer.world_size
 
 
 def _numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
