@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,6 +42,20 @@ def forms_of(group: str) -> list[str]:
 
 
 LAYERS = [(group, form) for group in GROUPS for form in forms_of(group)]
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """Where `make` puts runs."""
+    return tmp_path / "logs"
+
+
+@pytest.fixture
+def make(logs: Path) -> Callable[..., Path]:
+    """Writes the folder of a run that was never trained; see `maker`."""
+    from run_folders import maker
+
+    return maker(logs)
 
 
 SLOW = (

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_folders import ended, maker, sessions
+from run_folders import ended, sessions
 
 from scripts import compare as compare_command
 from src.runs import compare as comparing
@@ -15,17 +15,6 @@ from src.runs.compare import compare, differences, excluded, primary_metric
 from src.runs.record import _runs_below as runs
 from src.runs.record import read
 from src.training import ConfigError
-
-
-@pytest.fixture
-def logs(tmp_path: Path) -> Path:
-    return tmp_path / "logs"
-
-
-@pytest.fixture
-def make(logs: Path) -> Callable[..., Path]:
-    return maker(logs)
-
 
 # Groups.
 

@@ -7,23 +7,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from run_folders import DAY, ended, maker, sessions
+from run_folders import DAY, ended, sessions
 
 from scripts import runs as runs_command
 from src.runs import record as registry
 from src.runs.record import _runs_below as runs
 from src.runs.record import read
-
-
-@pytest.fixture
-def logs(tmp_path: Path) -> Path:
-    return tmp_path / "logs"
-
-
-@pytest.fixture
-def make(logs: Path) -> Callable[..., Path]:
-    return maker(logs)
-
 
 # Runs.
 
