@@ -6,6 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+# Environment variables of the processes that a command starts.
+RUN_FOLDER = "RUN_FOLDER"
+"""Says where the run is, to the processes that the first one starts, and to a run of a sweep."""
+DIE_WITH = "DIE_WITH"
+"""The number of the process that a run of a sweep ends with."""
+
 
 class RunFolder:
     """Where the files of a run are, whether or not they are there yet."""

@@ -9,7 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from types import FrameType
 from typing import TypeVar
@@ -19,18 +19,13 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
 from src.callbacks.interruption import Interrupted, heeded
+from src.runs.folder import DIE_WITH
 
 _Value = TypeVar("_Value")
 
 # Parameters of mallopt, from glibc's malloc.h, and of prctl, from Linux.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _PR_SET_PDEATHSIG = 1
-
-# Environment variables; src/sweeps/worker.py, which imports nothing of this project, repeats them.
-RUN_FOLDER = "RUN_FOLDER"
-"""Says where the run is, to the processes that the first one starts, and to a run of a sweep."""
-_DIE_WITH = "DIE_WITH"
-"""The number of the process that a run of a sweep ends with."""
 
 
 def quiet() -> None:
@@ -65,7 +60,7 @@ def die_with_parent() -> None:
         return
     if rank() > 0:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    elif parent := os.environ.get(_DIE_WITH):
+    elif parent := os.environ.get(DIE_WITH):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
         if os.getppid() != int(parent):  # it was gone before this could be said
             signal.raise_signal(signal.SIGHUP)
@@ -122,9 +117,7 @@ def signals() -> AbstractContextManager[None]:
 @contextmanager
 def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Have signals handled so for a while."""
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
+    with ExitStack() as after:
+        for number in numbers:
+            after.callback(signal.signal, number, signal.signal(number, handler))
         yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)

@@ -165,19 +165,17 @@ def _check_storage(sweep: Sweep, nodes: Sequence[dict[str, Any]]) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from src.sweeps import worker
-
-    ray.cloudpickle.register_pickle_by_value(worker)
     mark = sweep.folder.absolute() / f".seen-{secrets.token_hex(8)}"
     write_text(mark, mark.name)
     needed = [str(mark), sys.executable, str(TRAIN), os.getcwd()]
-    look = ray.remote(num_cpus=0)(worker.missing_paths)
+    # Ray ships a lambda by value: to be told that this project is absent, a machine need not have it.
+    absent = ray.remote(num_cpus=0)(lambda: [path for path in needed if not os.path.exists(path)])
     try:
         for node in nodes:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            if absent := ray.get(look.options(scheduling_strategy=there).remote(needed)):
+            if missing := ray.get(absent.options(scheduling_strategy=there).remote()):
                 raise ConfigError(
-                    f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}) does not have {', '.join(absent)}: "
+                    f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}) does not have {', '.join(missing)}: "
                     "all machines of a sweep must see this project, its .venv and its logs under the same paths, "
                     "on shared or synchronised storage."
                 )

@@ -10,8 +10,8 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from src.config.compose import plain
 from src.config.instantiate import ConfigError
-from src.runs import identity
+from src.runs import folder, identity
 from src.runs.checkpoints import write_text
 from src.runs.process import handling
 from src.sweeps.cluster import TRAIN, Capacity, check_gpus, ray_session
@@ -82,11 +82,9 @@ def _check_trials(trials: Sequence[Trial]) -> None:
             raise ConfigError(f"the run with {' '.join(trial.point)} cannot be: {error}") from error
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> AbstractContextManager[None]:
     """Hold a sweep's lock. Raises ConfigError if another driver has it."""
-    with identity.locked(folder, lambda: f"{folder} is being run by another process; wait for it or stop it."):
-        yield
+    return identity.locked(folder, lambda: f"{folder} is being run by another process; wait for it or stop it.")
 
 
 def _run_trials(sweep: Sweep, store: TrialStore, left: Sequence[TrialRecord], capacity: Capacity) -> None:
@@ -98,7 +96,8 @@ def _run_trials(sweep: Sweep, store: TrialStore, left: Sequence[TrialRecord], ca
     from src.sweeps.listener import Listener
     from src.sweeps.search import early_stopping, optuna_search
 
-    ray.cloudpickle.register_pickle_by_value(worker)
+    for module in (worker, folder):
+        ray.cloudpickle.register_pickle_by_value(module)
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # Those that have begun first: they are nearer to their end.

@@ -1,6 +1,7 @@
 """One run of a sweep, in a process of its own that Ray's worker starts, watches and stops.
 
-Ray ships this module by value, and it needs nothing of this project: a worker has no PyTorch and no model in memory.
+Ray ships this module by value, with what it takes of `src.runs.folder`, and it needs nothing else of this project: a
+worker has no PyTorch and no model in memory.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -21,16 +23,14 @@ import ray
 from filelock import FileLock, Timeout
 from ray import tune
 
+from src.runs.folder import DIE_WITH, RUN_FOLDER, RunFolder, read_json
+
 _FOREIGN = re.compile(
     r"SLURM_|SBATCH_|PMI_|PMIX_|OMPI_|TORCHELASTIC_|RAY_|TUNE_|PL_|MASTER_(ADDR|PORT)$|(GROUP_|LOCAL_|NODE_|ROLE_)?RANK$|"
     r"(LOCAL_|ROLE_)?WORLD_SIZE$|RUN_FOLDER$"
 )
 """What a trainer would take for an order to join other processes, or is nobody's business but Ray's."""
-_PARENT = "DIE_WITH"
-"""The variable that tells the run whose end is its own: the number of the process that started it."""
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|can(.?t|not) allocate memory", re.IGNORECASE)
-_FOLDER = "RUN_FOLDER"
-"""The variable that tells the run where it is."""
 _REPORT_SECONDS = 2.0
 """After these a worker reports, whether or not there is something new."""
 _POLL_SECONDS = 0.1
@@ -70,7 +70,8 @@ class Worker(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self.order = order = Order(**config["order"])
-        wait_for_lock(Path(order.folder), order.grace)
+        self.files = RunFolder(Path(order.folder))
+        wait_for_lock(self.files.path, order.grace)
         Path(order.log).parent.mkdir(parents=True, exist_ok=True)
         with open(order.log, "ab") as log:
             self.offset = log.tell()
@@ -103,7 +104,7 @@ class Worker(tune.Trainable):
         while time.monotonic() < until:
             if self.process.poll() is not None:
                 return self._last_report()
-            status = _read_json(Path(self.order.folder) / "status.json")
+            status = read_json(self.files.status)
             # The last epoch is not over before the test: a scheduler must not stop the run in between.
             if self.epoch < status.get("epoch", 0) < self.order.epochs and self._owns(status):
                 break
@@ -147,10 +148,10 @@ class Worker(tune.Trainable):
     def _last_report(self) -> dict[str, Any]:
         """What a run came to. Raises _RetryError if it was killed, or failed for a reason that need not come again."""
         self._write_placement()
-        status = _read_json(Path(self.order.folder) / "status.json")
+        status = read_json(self.files.status)
         facts = self._facts(status) | {"done": True}
         if self.process.returncode == 0 and status.get("status") == "complete":
-            best = _read_json(Path(self.order.folder) / "metrics.json").get(self.order.metric)
+            best = read_json(self.files.metrics).get(self.order.metric)
             return facts | {"outcome": "complete", "why": "", **({} if best is None else {self.order.metric: best})}
         log = _tail(Path(self.order.log), self.offset)
         why = self.placement["why"] = _failure_reason(self.process.returncode, log)
@@ -175,31 +176,15 @@ def _environment(order: Order) -> dict[str, str]:
     """This worker's, without what belongs to another launcher, and with this run's share of the cores."""
     own = {key: value for key, value in os.environ.items() if not _FOREIGN.match(key)}
     threads = {name: str(order.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    run = {_FOLDER: order.folder, "MASTER_PORT": str(order.port), _PARENT: str(os.getpid())}
+    run = {RUN_FOLDER: order.folder, "MASTER_PORT": str(order.port), DIE_WITH: str(os.getpid())}
     return own | threads | run | {"PYTHONUNBUFFERED": "1"}
 
 
 def wait_for_lock(folder: Path, seconds: float) -> None:
     """If a run is being stopped still, as after its driver was killed, wait for its checkpoint."""
     if folder.is_dir():
-        lock = FileLock(folder / ".lock")
-        try:
-            lock.acquire(timeout=seconds)
-        except Timeout:
-            return  # the run itself says who holds it
-        lock.release()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The content of a file; nothing if it is not there.
-
-    A copy of `src.runs.status.read_json`: to import that would take PyTorch into a worker's memory.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        with suppress(Timeout), FileLock(RunFolder(folder).lock, timeout=seconds):
+            pass  # the run itself says who holds it, if that is too short
 
 
 def _tail(path: Path, offset: int, most: int = 65_536) -> str:
@@ -217,8 +202,3 @@ def _failure_reason(code: int, log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"(error: |[A-Za-z_.]*(Error|Exception)\b)", line)]
     return (errors or lines or [f"exit code {code}"])[-1][:500]
-
-
-def missing_paths(paths: list[str]) -> list[str]:
-    """Which of some paths are not there, on the machine that this is called on."""
-    return [path for path in paths if not os.path.exists(path)]

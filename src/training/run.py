@@ -24,8 +24,8 @@ from src.config.instantiate import ConfigError
 from src.config.schema import check_run
 from src.runs import identity
 from src.runs.checkpoints import latest, load, load_weights, read_weights, write_text
-from src.runs.folder import RunFolder, read_json
-from src.runs.process import RUN_FOLDER, from_first, rank, signals
+from src.runs.folder import RUN_FOLDER, RunFolder, read_json
+from src.runs.process import from_first, rank, signals
 from src.runs.record import session
 from src.runs.status import Status, read_status, write_error
 from src.training.recipe import Recipe, build, prepare, with_values

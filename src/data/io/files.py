@@ -43,11 +43,9 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        lock.acquire(timeout=1)
+        held = lock.acquire(timeout=1)
     except Timeout:
         print(f"waiting for another process that prepares {path} ...", file=sys.stderr, flush=True)
-        lock.acquire(timeout=-1)
-    try:
+        held = lock.acquire(timeout=-1)
+    with held:
         yield
-    finally:
-        lock.release()
