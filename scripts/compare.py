@@ -57,9 +57,9 @@ def _notes(groups: Iterable[Group], left_out: Sequence[tuple[Run, str]]) -> Iter
     for group in groups:
         for run in group.repeated:
             yield f"counted once: {run.folder} has seed {run.seed} as a newer run of the same configuration"
-        if len(group.data) > 1:
+        if len(splits := sorted({run.data for run in group.runs if run.data})) > 1:
             name = f"{group.experiment} {group.label}".strip()
-            yield f"not the same data: runs of {name} have the splits {', '.join(group.data)}"
+            yield f"not the same data: runs of {name} have the splits {', '.join(splits)}"
     if left_out:
         yield f"not counted, {len(left_out)} of the runs:"
         yield from (f"  {run.folder}: {why}" for run, why in left_out)
@@ -69,7 +69,7 @@ def _as_csv(groups: Iterable[Group]) -> str:
     """With all digits; the deviation of one seed is left empty."""
     rows = [["experiment", "differs", "metric", "n", "mean", "std", "min", "max", "seeds", "values", "runs"]]
     for group in groups:
-        statistics = [group.mean, "" if group.std is None else group.std, min(group.values), max(group.values)]
+        statistics = [group.mean, group.std, min(group.values), max(group.values)]
         columns = (group.seeds, group.values, (run.folder for run in group.runs))
         lists = [" ".join(map(str, column)) for column in columns]
         rows.append([group.experiment, group.label, group.metric, len(group.runs), *statistics, *lists])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from src.config.instantiate import ConfigError
 from src.runs.record import STATUSES, Run, select, timestamp
-from src.runs.tables import console, rich_table
+from src.runs.tables import console, rich_table, state_counts
 from src.training.commands import parser, user_errors
 
 _COLUMNS = ("experiment", "id", "status", "epoch", "best validation", "test", "training time", "started")
@@ -45,16 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 raise ConfigError(f"`--{name}` must be one of {', '.join(known)}, but got {value!r}.")
         logs, runs = select([*options.overrides, *options.experiment], "runs")
     found = [run for run in runs if options.status in (None, run.status)]
+    states = state_counts((run.status for run in found or runs), STATUSES)
     out = console()
     if not runs:
         out.print(f"no runs yet in {logs}; `make train` makes the first.")
     elif not found:
-        out.print(f"no run in {logs} is {options.status}; there are {_counted(runs)}.")
+        out.print(f"no run in {logs} is {options.status}; there are {states}.")
     else:
         out.print(_table(sorted(found, key=_KEYS[options.sort])))
         total = sum(run.seconds or 0 for run in found)
         plural = "" if len(found) == 1 else "s"
-        out.print(f"{len(found)} run{plural}: {_counted(found)}; {_duration(total)} of training.")
+        out.print(f"{len(found)} run{plural}: {states}; {_duration(total)} of training.")
 
 
 def _table(found: Sequence[Run]) -> Table:
@@ -89,12 +89,6 @@ def _duration(seconds: float) -> str:
     names = list(units)
     first = next((i for i, name in enumerate(names) if units[name]), len(names) - 1)
     return " ".join(f"{units[name]} {name}" for i, name in enumerate(names[first : first + 2]) if not i or units[name])
-
-
-def _counted(found: Sequence[Run]) -> str:
-    """How many runs have which status."""
-    counts = Counter(run.status for run in found)
-    return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
 
 
 if __name__ == "__main__":

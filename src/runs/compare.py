@@ -12,7 +12,8 @@ from typing import Any
 
 from src.config.instantiate import ConfigError, check, locate
 from src.runs.identity import identifying
-from src.runs.record import Run, timestamp
+from src.runs.record import STATUSES, Run, timestamp
+from src.runs.tables import state_counts
 
 _MISSING = object()
 """Where a configuration has no such key."""
@@ -56,11 +57,6 @@ class Group:
             return None
         return statistics.stdev(self.values) if all(map(math.isfinite, self.values)) else math.nan
 
-    @property
-    def data(self) -> tuple[str, ...]:
-        """The names of the splits that were used: one, unless data changed between runs."""
-        return tuple(sorted({run.data for run in self.runs if run.data}))
-
 
 def compare(all_runs: Sequence[Run], metric: str, mode: str | None = None) -> list[Group]:
     """Group complete runs that differ in the seed alone.
@@ -81,8 +77,7 @@ def compare(all_runs: Sequence[Run], metric: str, mode: str | None = None) -> li
     """
     complete = [run for run in all_runs if run.status == "complete"]
     if not complete:
-        counts = Counter(run.status for run in all_runs)
-        found = ", ".join(f"{n} {status}" for status, n in counts.items()) or "none"
+        found = state_counts((run.status for run in all_runs), STATUSES) or "none"
         raise ConfigError(f"`compare` needs complete runs, but there are {found}; `make train` makes one.")
     known = {key for run in complete for key in run.metrics}
     if metric not in known:
@@ -96,7 +91,7 @@ def compare(all_runs: Sequence[Run], metric: str, mode: str | None = None) -> li
             alike[_frozen(_settings(run))].append(run)
         labels = _labels([_settings(members[0]) for members in alike.values()])
         groups += [_group(members, metric, label) for members, label in zip(alike.values(), labels, strict=True)]
-    sign = 1 if (mode or _direction(comparable, metric)) == "min" else -1
+    sign = 1 if (mode or direction((run.config or {} for run in comparable), metric)) == "min" else -1
     return sorted(groups, key=lambda group: (group.experiment, math.isnan(group.mean), sign * group.mean))
 
 
@@ -116,19 +111,19 @@ def differences(all_runs: Sequence[Run]) -> list[str]:
     return _labels([{**_settings(run), "seed": run.seed} for run in all_runs])
 
 
-def _direction(runs: Iterable[Run], metric: str) -> str:
-    """Which values of a metric are better, as the tasks of the runs say; "max" where they do not."""
+def direction(configs: Iterable[Mapping[str, Any]], metric: str) -> str | None:
+    """Which values of a metric are better, "max" or "min", as the task of a configuration says; None if none does."""
     short = metric.rpartition("/")[2]
     if short == "loss":
         return "min"
-    for run in runs:
-        known = ((run.config or {}).get("task") or {}).get("known") or {}
+    for config in configs:
+        known = (config.get("task") or {}).get("known") or {}
         try:
             check(target := known[short]["_target_"])
             return "min" if locate(target).higher_is_better is False else "max"
         except (KeyError, TypeError, AttributeError, ImportError, ConfigError):  # a metric of another time or task
             continue
-    return "max"
+    return None
 
 
 def _group(members: Sequence[Run], metric: str, label: str) -> Group:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from omegaconf import DictConfig
 
 from src.config.compose import COMBINED, flattened, is_group, plain
 from src.config.instantiate import ConfigError
+from src.data.io import store
 from src.runs.folder import RunFolder
 from src.runs.upgrade import load_config
 
@@ -51,7 +50,7 @@ def identifying(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def digest(cfg: DictConfig) -> str:
     """Eight characters for all that the result depends on."""
-    return hashlib.sha256(json.dumps(identifying(plain(cfg)), sort_keys=True).encode()).hexdigest()[:8]
+    return store.digest(identifying(plain(cfg)), 8)
 
 
 def run_id(cfg: DictConfig, overrides: Sequence[str]) -> str:
@@ -90,15 +89,12 @@ def changes(folder: Path, cfg: DictConfig) -> list[str]:
 def locked(folder: Path, refusal: Callable[[], str]) -> Iterator[None]:
     """Hold a folder's lock, which ends with this process. Raises ConfigError, the refusal, if another one has it."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(RunFolder(folder).lock)
     try:
-        lock.acquire(timeout=0)
+        held = FileLock(RunFolder(folder).lock).acquire(timeout=0)
     except Timeout as error:
         raise ConfigError(refusal()) from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _is_part_of_name(override: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 _UNBROKEN = 160
 """Columns where the output is no terminal, so that a row stays on one line."""
@@ -37,9 +38,8 @@ def rich_table(
         styles: one for each row; None is the console's own.
     """
     rows = list(rows)
-    result = Table(title=title)
-    for name in head:
-        result.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    columns = [Column(name, justify="right" if name in right else "left", overflow="fold") for name in head]
+    result = Table(*columns, title=title)
     for row, style in zip(rows, [None] * len(rows) if styles is None else styles, strict=True):
         result.add_row(*row, style=style)
     return result
@@ -47,20 +47,28 @@ def rich_table(
 
 def fact_table(title: str, facts: Mapping[str, str], bold: Collection[str] = ()) -> Table:
     """Names and what is known of each, without a head."""
-    result = Table(title=title, show_header=False)
-    result.add_column(no_wrap=True)
-    result.add_column(overflow="fold")
+    result = Table(Column(no_wrap=True), Column(overflow="fold"), title=title, show_header=False)
     for name, value in facts.items():
         result.add_row(name, value, style="bold" if name in bold else None)
     return result
 
 
-def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """The content of a CSV file; the head is the first row.
+def state_counts(states: Iterable[str], order: Sequence[str]) -> str:
+    """How many there are of each state, in an order; those that do not occur are left out.
 
-    >>> print(csv_text([["lr", "seeds"], [0.1, "0, 1"]]), end="")
-    lr,seeds
-    0.1,"0, 1"
+    >>> state_counts(["failed", "complete", "failed"], order=["running", "complete", "failed"])
+    '1 complete, 2 failed'
+    """
+    counts = Counter(states)
+    return ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """The content of a CSV file; the head is the first row, and None is an empty cell.
+
+    >>> print(csv_text([["lr", "std", "seeds"], [0.1, None, "0, 1"]]), end="")
+    lr,std,seeds
+    0.1,,"0, 1"
     """
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(rows)

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.live import Live
 
 from src.runs.status import read_status
-from src.runs.tables import console, rich_table
+from src.runs.tables import console, rich_table, state_counts
 from src.sweeps.store import STATES, TrialRecord, TrialStore
 
 STYLES = {"running": "cyan", "complete": "green", "failed": "red", "out of memory": "red", "interrupted": "yellow"}
@@ -76,7 +76,8 @@ class LiveTable:
             styles=[STYLES.get(record.state) for record in order],
         )
         rest = f"; {len(records) - _MAX_ROWS} more trials are not shown" if len(records) > _MAX_ROWS else ""
-        return Group(table, f"{state_counts(records)}{rest}; {_clock(self._seconds_left(records))} left in all")
+        states = state_counts((record.state for record in records), STATES)
+        return Group(table, f"{states}{rest}; {_clock(self._seconds_left(records))} left in all")
 
     def _seconds_left(self, records: Sequence[TrialRecord]) -> float | None:
         """Until all is done, if every epoch takes as long as those so far."""
@@ -85,12 +86,6 @@ class LiveTable:
             return None
         epochs = sum(record.epochs - record.epoch for record in records if record.state in ("waiting", "running"))
         return epochs * sum(paces) / len(paces) / max(1, self.slots)
-
-
-def state_counts(records: Sequence[TrialRecord]) -> str:
-    """How many are in which state."""
-    counts = {state: sum(record.state == state for record in records) for state in STATES}
-    return ", ".join(f"{n} {state}" for state, n in counts.items() if n)
 
 
 def _row(record: TrialRecord) -> list[str]:
@@ -105,11 +100,10 @@ def _row(record: TrialRecord) -> list[str]:
 
 def _line(record: TrialRecord) -> str:
     """A trial, where there is no live table."""
-    facts = [record.label, record.state, f"epoch {record.epoch}/{record.epochs}"]
-    facts += [f"on {record.location}"] if record.location else []
-    facts += [f"{record.value:.4f}"] if record.value is not None else []
-    facts += [record.why] if record.why else []
-    return time.strftime("%H:%M:%S  ") + ", ".join(facts)
+    place = f"on {record.location}" if record.location else ""
+    value = "" if record.value is None else f"{record.value:.4f}"
+    facts = [record.label, record.state, f"epoch {record.epoch}/{record.epochs}", place, value, record.why]
+    return time.strftime("%H:%M:%S  ") + ", ".join(filter(None, facts))
 
 
 def _seconds_per_epoch(record: TrialRecord) -> float | None:

@@ -13,15 +13,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from src.config.instantiate import ConfigError
 from src.data.io.files import replacing
-from src.runs.checkpoints import write_text
 from src.runs.compare import Group, compare
-from src.runs.folder import RunFolder, read_json
-from src.runs.record import read
-from src.runs.status import read_status
-from src.runs.tables import console, csv_text, markdown_table, rich_table
+from src.runs.folder import read_json
+from src.runs.record import Run, read
+from src.runs.tables import console, csv_text, markdown_table, rich_table, state_counts
 from src.sweeps.figures import axis_figure
-from src.sweeps.live_table import STYLES, state_counts
-from src.sweeps.store import TrialRecord, TrialStore
+from src.sweeps.live_table import STYLES
+from src.sweeps.store import STATES, TrialRecord, TrialStore
 from src.sweeps.sweep import Sweep
 
 
@@ -30,8 +28,8 @@ class _Outcome:
     """One trial, with all that its files say."""
 
     record: TrialRecord
+    run: Run
     metrics: dict[str, float]
-    seconds: float | None
 
     @property
     def values(self) -> dict[str, str]:
@@ -62,26 +60,24 @@ def present(sweep: Sweep, store: TrialStore) -> None:
         "ranking.csv": csv_text([head, *ranking]),
         "ranking.md": _ranking_markdown(markdown_table(head, ranking, numbers), outcomes, sweep),
     }
-    for name, text in texts.items():
-        write_text(sweep.folder / name, text)
-    pictures = _pictures(outcomes, sweep)
-    for name, content in pictures.items():
+    files = {name: text.encode() for name, text in texts.items()} | _pictures(outcomes, sweep)
+    for name, content in files.items():
         with replacing(sweep.folder / name) as file:
             file.write(content)
     _write_hparams(outcomes, sweep)
-    out.print(f"{state_counts(list(store.records.values()))}.", soft_wrap=True)
-    out.print(f"written to {sweep.folder}: {', '.join((*texts, *pictures, 'tensorboard/'))}", soft_wrap=True)
+    out.print(f"{state_counts((each.record.state for each in outcomes), STATES)}.", soft_wrap=True)
+    out.print(f"written to {sweep.folder}: {', '.join((*files, 'tensorboard/'))}", soft_wrap=True)
 
 
 def _outcome(record: TrialRecord) -> _Outcome:
     """What the files of a trial say."""
-    folder = Path(record.folder)
-    return _Outcome(record, read_json(RunFolder(folder).metrics), read_status(folder).get("seconds"))
+    run = read(Path(record.folder))
+    return _Outcome(record, run, read_json(run.files.metrics))
 
 
 def _ranking(sweep: Sweep, outcomes: Sequence[_Outcome]) -> list[list[str]]:
     """Configurations, the best first, as cells of a table: chosen by validation, tested once."""
-    runs = [read(Path(each.record.folder)) for each in outcomes if each.record.state == "complete"]
+    runs = [each.run for each in outcomes if each.record.state == "complete"]
     try:
         groups = compare(runs, sweep.metric, sweep.mode)
     except ConfigError:  # there is nothing to compare yet
@@ -126,9 +122,8 @@ def _trial_rows(outcomes: Sequence[_Outcome], sweep: Sweep) -> list[list[Any]]:
     rows = [["trial", *sweep.keys, *metrics, "seconds", *facts]]
     for each in outcomes:
         swept = [each.values.get(key, "") for key in sweep.keys]
-        numbers = [each.metrics.get(name, "") for name in metrics]
-        seconds = "" if each.seconds is None else each.seconds
-        rows.append([each.record.name, *swept, *numbers, seconds, *(getattr(each.record, fact) for fact in facts)])
+        numbers = [*map(each.metrics.get, metrics), each.run.seconds]
+        rows.append([each.record.name, *swept, *numbers, *(getattr(each.record, fact) for fact in facts)])
     return rows
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +13,11 @@ from omegaconf import DictConfig
 from src.config.compose import compose_config, plain
 from src.config.instantiate import ConfigError
 from src.config.schema import check_sweep
+from src.data.io.store import digest
 from src.runs import identity
+from src.runs.compare import direction
 from src.sweeps.space import Axis, Point, grid_points, listed_points, parse_axis, parse_override, random_points
-from src.training.recipe import build
-from src.training.run import check_train
+from src.training.run import Request, check_train, folder_of
 
 _PLACEMENT = (
     "trials",
@@ -69,10 +68,6 @@ class Sweep:
     name: str
 
     @property
-    def logs(self) -> Path:
-        return Path(self.base.paths.logs)
-
-    @property
     def metric(self) -> str:
         """By which runs are compared: that of the checkpoints, which the best one is chosen by."""
         return self.base.callbacks.checkpoint.monitor
@@ -88,17 +83,16 @@ class Sweep:
         return f"test/{self.quantity}"
 
     @cached_property
-    def mode(self) -> str:
-        """ "max" or "min"."""
-        return self.base.callbacks.checkpoint.mode or build(self.base).model.task.direction(self.metric)
+    def mode(self) -> str | None:
+        """Which values of it are better, "max" or "min"; None if neither the configuration nor its task says."""
+        return self.base.callbacks.checkpoint.mode or direction([plain(self.base)], self.metric)
 
     @property
     def folder(self) -> Path:
         """The same for the same sweep, wherever it is run and however many trials it has."""
         decisive = {key: value for key, value in plain(self.cfg).items() if key not in _PLACEMENT}
         content = [identity.digest(self.base), decisive, [repr(each) for each in self.axes], self.sets]
-        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-        return self.logs / "sweeps" / f"{self.base.name}-{self.name}-{key}"
+        return Path(self.base.paths.logs) / "sweeps" / f"{self.base.name}-{self.name}-{digest(content, 8)}"
 
     @property
     def keys(self) -> list[str]:
@@ -110,10 +104,9 @@ class Sweep:
         """The run at a point. Raises ConfigError if it cannot be."""
         cfg = compose_config([*self.fixed, *point])
         check_train(cfg)
-        there = identity.existing(cfg)
         # What is swept first: a name too long loses its end.
         changed = [override for override in (*point, *self.fixed) if not override.startswith("experiment=")]
-        folder = there or self.logs / cfg.name / identity.run_id(cfg, changed)
+        folder = folder_of(cfg, Request(changed))
         return Trial(folder.name, folder, point, cfg.train.epochs, cfg)
 
     def trials(self) -> list[Trial]:
@@ -140,10 +133,10 @@ def compose_sweep(words: Sequence[str]) -> Sweep:
     rest = [word for word in words if word not in own]
     swept = [word for word in rest if parse_override(word).is_sweep_override()]
     experiment = [word for word in rest if word.startswith("experiment=")]
-    fixed = tuple(word for word in rest if word not in (*swept, *experiment))
     if set(experiment) & set(swept):
         raise ConfigError(f"`experiment` must be one recipe, but got {experiment[0]!r}; sweep each on its own.")
-    fixed = (*(experiment or ["experiment=quickstart"]), *fixed)
+    rest = [word for word in rest if word not in (*swept, *experiment)]
+    fixed = (*(experiment or ["experiment=quickstart"]), *rest)
     axes = {key: parse_axis(f"{key}={value}") for key, value in plain(cfg).pop("axes").items()}
     axes |= {(found := parse_axis(word)).key: found for word in swept}
     sets = tuple(listed_points(cfg.list))
@@ -165,6 +158,11 @@ def _check(sweep: Sweep) -> None:
     if cfg.search == "optuna" and (sweep.sets or "seed" in {each.key for each in axes}):
         raise ConfigError(
             "`sweep.list` and an axis `seed` cannot be searched by Optuna; use sweep.search=random or grid."
+        )
+    if sweep.mode is None:
+        raise ConfigError(
+            f"`callbacks.checkpoint.mode` must be max or min, as the task does not say which {sweep.metric} is better, "
+            "but got null; set it."
         )
     for key in ("trainer.devices", "trainer.num_nodes"):
         if key in {override.partition("=")[0] for override in (*sweep.fixed, *sweep.keys)}:

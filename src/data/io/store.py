@@ -20,7 +20,7 @@ from src.data.io.files import locked, replacing
 _Tensors = dict[str, Tensor]
 
 
-def digest(about: Mapping[str, Any], length: int = 12) -> str:
+def digest(about: Any, length: int = 12) -> str:
     """A short name for a description in plain containers."""
     return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:length]
 
