@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from omegaconf.errors import OmegaConfBaseException
@@ -85,7 +84,8 @@ class LoadedRun:
         }
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True)
+class Entry:
     """A run on a page."""
 
     name: str
@@ -94,7 +94,7 @@ class Entry(NamedTuple):
     loaded: LoadedRun | str
     """With its net; or why it cannot be had."""
 
-    @property
+    @cached_property
     def task(self) -> Task:
         """What it learned; classification if that cannot be read, as it is of runs of older versions."""
         if isinstance(self.loaded, LoadedRun):

@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from src.analysis.drawing import figure
 from src.analysis.equivariance import LOGITS, Curve, Measured
@@ -77,28 +76,15 @@ def _robustness(runs: _Runs) -> tuple[str, list[Item]]:
 
 def _levels(run: LoadedRun) -> dict[str, str]:
     """The metric where images are, on average, and where it is worst."""
-    rotation, scale = run.measured.rotation, run.measured.scale
-    return {
-        "as they are": _score(run, rotation.score[0]),
-        "mean over all angles": _score(run, rotation.score.mean()),
-        "worst angle": _worst(run, rotation, "°"),
-        "mean over all scales": _score(run, scale.score.mean()),
-        "worst scale": _worst(run, scale, " times"),
-        "images": run.shown,
-        "weights": run.weights,
-        "an image is continued by": _OUTSIDE[run.samples.border],
-    }
-
-
-def _score(run: LoadedRun, value: Tensor) -> str:
-    """A value () of the primary metric."""
-    return run.task.written(run.task.primary, float(value))
-
-
-def _worst(run: LoadedRun, curve: Curve, unit: str) -> str:
-    """The worst value, and where it is."""
-    n = run.measured.worst(curve)
-    return f"{_score(run, curve.score[n])} at {float(curve.at[n]):.3g}{unit}"
+    measured, written = run.measured, partial(run.task.written, run.task.primary)
+    levels = {"as they are": written(float(measured.rotation.score[0]))}
+    curves: Mapping[str, tuple[Curve, str]] = {"angle": (measured.rotation, "°"), "scale": (measured.scale, " times")}
+    for name, (curve, unit) in curves.items():
+        n = measured.worst(curve)
+        levels[f"mean over all {name}s"] = written(float(curve.score.mean()))
+        levels[f"worst {name}"] = f"{written(float(curve.score[n]))} at {float(curve.at[n]):.3g}{unit}"
+    border = _OUTSIDE[run.samples.border]
+    return {**levels, "images": run.shown, "weights": run.weights, "an image is continued by": border}
 
 
 def _equivariance(runs: _Runs) -> tuple[str, list[Item]]:

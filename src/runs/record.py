@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -155,17 +155,12 @@ def select(words: Sequence[str], command: str) -> tuple[Path, list[Run]]:
 
 def _runs_below(logs: Path) -> list[Run]:
     """Every run, a folder with a status.json, below a folder, newest first; those without a time are last."""
-    found = [read(folder) for folder in _folders(logs)]
-    return sorted(found, key=lambda run: (run.started is None, -timestamp(run), str(run.folder)))
-
-
-def _folders(logs: Path) -> Iterator[Path]:
-    """Folders that have a status.json; there are no runs within runs."""
+    found = []
     for path, below, _ in os.walk(logs):
         if RunFolder(Path(path)).status.exists():
-            below.clear()
-            yield Path(path)
-        below.sort()
+            found.append(read(Path(path)))
+            below.clear()  # there are no runs within runs
+    return sorted(found, key=lambda run: (run.started is None, -timestamp(run), str(run.folder)))
 
 
 def _read_config(path: Path) -> dict[str, Any] | None:

@@ -93,13 +93,8 @@ def early_stopping(sweep: Sweep, store: TrialStore) -> TrialScheduler:
     )
     for record in store.records.values():
         if record.finished:  # the others report again
-            _replay(scheduler, record, sweep.metric)
+            earlier: Any = SimpleNamespace(trial_id=f"earlier-{record.name}", stub=True, config={})
+            scheduler.on_trial_add(None, earlier)
+            for epoch, value in record.history:
+                scheduler.on_trial_result(None, earlier, {"epoch": epoch, sweep.metric: value})
     return scheduler
-
-
-def _replay(scheduler: ASHAScheduler, record: TrialRecord, metric: str) -> None:
-    """Let a scheduler see what a trial reported in an earlier session."""
-    earlier: Any = SimpleNamespace(trial_id=f"earlier-{record.name}", stub=True, config={})
-    scheduler.on_trial_add(None, earlier)
-    for epoch, value in record.history:
-        scheduler.on_trial_result(None, earlier, {"epoch": epoch, metric: value})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +83,11 @@ class TrialStore:
                 self._write()
             return self.records[name]
 
-    def update(self, name: str, **facts: Any) -> None:
-        """Set fields of a record, and write the file if the state is among them."""
+    def update(self, name: str, state: str, **facts: Any) -> None:
+        """Set the state of a record, and other fields, and write the file."""
         with self._lock:
-            record = self.records[name]
-            for key, value in facts.items():
-                setattr(record, key, value)
-            if "state" in facts:
-                record.changed = now()
-                self._write()
+            self.records[name] = replace(self.records[name], state=state, changed=now(), **facts)
+            self._write()
 
     def add_report(self, name: str, report: dict[str, Any]) -> None:
         """Take over what a worker reports."""
