@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -70,14 +69,13 @@ def _proposals_left(sweep: Sweep, store: TrialStore) -> int:
 
 def _check_trials(trials: Sequence[Trial]) -> None:
     """Build every net, and prepare every data set once. Raises ConfigError with the point that cannot be."""
-    prepared = set()
+    prepared: list[dict[str, Any]] = []
     for trial in trials:
         try:
             recipe = build(trial.cfg)
-            key = json.dumps(plain(trial.cfg.dataset), sort_keys=True, default=str)
-            if key not in prepared:
+            if (data := plain(trial.cfg.dataset)) not in prepared:
                 prepare(recipe.datamodule)
-                prepared.add(key)
+                prepared.append(data)
         except ConfigError as error:
             raise ConfigError(f"the run with {' '.join(trial.point)} cannot be: {error}") from error
 
