@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.arguments import Accepted, accepted_by, has_target, signature
 from src.config.compose import CONFIGS, flattened, nearest
-from src.config.instantiate import ALLOWED, ConfigError, check, locate
+from src.config.instantiate import ALLOWED, ConfigError, check, locate, nodes
 from src.data import Augmentation
 
 _HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
@@ -65,13 +65,13 @@ def check_keys(cfg: DictConfig) -> None:
         OmegaConfBaseException: if an interpolation leads nowhere.
     """
     resolved = OmegaConf.to_container(cfg, resolve=True)
-    for _, node in _nodes(resolved):
+    for _, node in nodes(resolved):
         # Hydra logs what it cannot find, so that is looked for first; importing others might do harm.
         if (target := str(node["_target_"])).startswith(ALLOWED):
             locate(target)
         check(target)
     problems: list[_Problem] = []
-    for key, node in _nodes(resolved):
+    for key, node in nodes(resolved):
         problems += _of_node(key, node, accepted_by(locate(node["_target_"]), node), node["_target_"])
     for key, target in _ARGUMENTS.items():
         if isinstance(node := OmegaConf.select(cfg, key), Mapping):
@@ -80,18 +80,6 @@ def check_keys(cfg: DictConfig) -> None:
     if problems:
         # A node that is referred to is there several times: where it is written, its key is shortest.
         raise ConfigError(min(problems, key=lambda problem: len(re.split(r"[.\[]", problem.key))).message)
-
-
-def _nodes(value: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every node that has a target, with its full key."""
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            yield key, value
-        for name, child in value.items():
-            yield from _nodes(child, _join(key, name))
-    elif isinstance(value, list):
-        for i, child in enumerate(value):
-            yield from _nodes(child, f"{key}[{i}]")
 
 
 def _of_node(key: str, node: Mapping[str, Any], accepted: Accepted, target: str) -> Iterator[_Problem]:

@@ -15,7 +15,7 @@ from src.data.draw import SPLITS, stratified
 from src.data.io.store import stored
 from src.data.lazy import Lazy
 from src.data.loader import Batches, ImageBatches, Loader
-from src.data.sources import Source, Split, Statistics
+from src.data.sources import Source, Split, Splits, Statistics
 from src.data.tables import generator
 from src.data.warp import Border
 from src.require import require, require_at_least
@@ -121,9 +121,7 @@ class ImageDataModule(LightningDataModule):
         if self._datasets:
             return
         splits = self.source.splits()
-        for name, split in zip(SPLITS, splits, strict=True):
-            self._check_split(name, split)
-        self._check_disjoint([split.ids for split in splits])
+        self._check_splits(splits)
         scale = self.statistics or self.source.statistics(splits.train)
         for name, split in zip(SPLITS, splits, strict=True):
             augmentation = self.augmentation if name == "train" else None
@@ -194,24 +192,21 @@ class ImageDataModule(LightningDataModule):
                     "the configuration of the data set."
                 )
 
-    def _check_split(self, name: str, split: Split) -> None:
-        expected = (self.channels, *self.size)
-        wanted, found, fits = _check_targets(split.labels, self.targets, self.classes)
-        if tuple(split.images.shape[1:]) != expected or not fits:
-            raise ValueError(
-                f"the {name} split of {type(self.source).__name__} must be images of {expected} with {wanted}, but has "
-                f"{tuple(split.images.shape[1:])} and {found}; correct the source's `labels`, `targets`, `channels` or "
-                "`size`."
-            )
-        if self.on_device and isinstance(split.images, Lazy):
-            raise ValueError("`on_device` must be false for images that are read lazily.")
-
-    def _check_disjoint(self, ids: list[Tensor]) -> None:
-        together = torch.cat(ids)
-        if len(together.unique()) != len(together):
-            raise ValueError(
-                f"the splits of {type(self.source).__name__} share images; correct its `pools` or `splits`."
-            )
+    def _check_splits(self, splits: Splits) -> None:
+        expected, source = (self.channels, *self.size), type(self.source).__name__
+        for name, split in zip(SPLITS, splits, strict=True):
+            wanted, found, fits = _check_targets(split.labels, self.targets, self.classes)
+            if tuple(split.images.shape[1:]) != expected or not fits:
+                raise ValueError(
+                    f"the {name} split of {source} must be images of {expected} with {wanted}, but has "
+                    f"{tuple(split.images.shape[1:])} and {found}; correct the source's `labels`, `targets`, "
+                    "`channels` or `size`."
+                )
+            if self.on_device and isinstance(split.images, Lazy):
+                raise ValueError("`on_device` must be false for images that are read lazily.")
+        ids = torch.cat([split.ids for split in splits])
+        if len(ids.unique()) != len(ids):
+            raise ValueError(f"the splits of {source} share images; correct its `pools` or `splits`.")
 
 
 def _check_targets(targets: Tensor, kind: str, classes: int) -> tuple[str, str, bool]:

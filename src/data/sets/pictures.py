@@ -81,23 +81,21 @@ class ImageFolder(Source):
         return super().about() | {"pictures": self._listing()}
 
     def pools(self) -> Pools:
+        lazy = Pools(**{part: self._pool(pictures) for part, pictures in self.pictures.items()})
         if not self.in_memory:
-            return self._pools()
+            return lazy
         name = f"pictures-{digest({'version': VERSION, 'listing': self._listing()})}.npz"
-        return keep(self.cache and self.cache / name, self._read)
 
-    def _pools(self) -> Pools:
-        return Pools(**{part: self._pool(pictures) for part, pictures in self.pictures.items()})
+        def read() -> Pools:
+            return Pools(*(pool and Pool(pool.images[:], pool.labels) for pool in lazy))
+
+        return keep(self.cache and self.cache / name, read, Pools, Pool)
 
     def _pool(self, pictures: Sequence[_Picture]) -> Pool:
         numbers = {label: number for number, label in enumerate(self.labels)}
         labels = torch.tensor([numbers[picture.label] for picture in pictures])
         read = partial(_read_rows, self.decode, tuple(str(picture.file) for picture in pictures))
         return Pool(Lazy(read, torch.arange(len(labels)), (len(labels), self.channels, *self.native)), labels)
-
-    def _read(self) -> Pools:
-        lazy = self._pools()._asdict()
-        return Pools(**{part: Pool(pool.images[:], pool.labels) for part, pool in lazy.items() if pool})
 
     def _listing(self) -> list[Any]:
         """All that decides what is decoded: a file that was changed is read again."""
