@@ -81,8 +81,7 @@ class ImageDataModule(LightningDataModule):
         self.statistics: Statistics | None = None
         """Of other data, to normalise by; None is by those of this training split."""
         self._datasets: dict[str, ImageBatches] = {}
-        self._check_counts()
-        self._check_promises(classes=classes, channels=channels)
+        self._check_arguments(classes=classes, channels=channels)
 
     @property
     def border(self) -> Border:
@@ -112,9 +111,13 @@ class ImageDataModule(LightningDataModule):
         return self._datasets
 
     def prepare_data(self) -> None:
-        """Download and generate what is missing; under a Trainer, in one process before all others."""
-        self.setup()
-        self._keep_split()
+        """Download and generate what is missing; under a Trainer, in one process before all others.
+
+        Which image is in which split is written under the name that runs give.
+        """
+        ids = {name: dataset.split.ids for name, dataset in self.datasets.items()}
+        if self.source.cache is not None:
+            stored(self.source.cache / f"split-{self.fingerprint}.npz", lambda: ids)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the data, once; the three splits come together, as statistics of training are needed for testing."""
@@ -159,12 +162,6 @@ class ImageDataModule(LightningDataModule):
         given = dict(augment or {})
         return Augmentation(**given | {"border": given.get("border") or self.source.border})
 
-    def _keep_split(self) -> None:
-        """Write which image is in which split, under the name that runs give."""
-        if self.source.cache is not None:
-            ids = {name: dataset.split.ids for name, dataset in self.datasets.items()}
-            stored(self.source.cache / f"split-{self.fingerprint}.npz", lambda: ids)
-
     def _limited(self, name: str, split: Split) -> Split:
         limit, n = self.limits[name], len(split.labels)
         if limit is None:
@@ -175,15 +172,13 @@ class ImageDataModule(LightningDataModule):
             )
         return split.at(stratified(split.labels, [limit], generator("limit", name, self.seed))[0])
 
-    def _check_counts(self) -> None:
+    def _check_arguments(self, **promises: int | None) -> None:
         counts = {"batch_size": self.batch_size, "eval_batch_size": self.eval_batch_size}
         counts |= {f"limit_{name}": limit for name, limit in self.limits.items() if limit is not None}
         require_at_least(1, **counts)
         require_at_least(0, num_workers=self.num_workers)
         idle = self.num_workers == 0 or not self.on_device
         require("num_workers", self.num_workers, idle, "0 with on_device=true, as nothing is left to read")
-
-    def _check_promises(self, **promises: int | None) -> None:
         for name, value in promises.items():
             actual = getattr(self.source, name)
             if value not in (None, actual):
