@@ -190,10 +190,11 @@ class Source(ABC):
         return Statistics(**stored(file, lambda: statistics(train.images)._asdict()))
 
     def _generate(self) -> Splits:
-        pools = _numbered(self.pools())
-        n = sum(len(pool.labels) for pool in pools if pool)
-        drawn = self._draw(*pools)
-        return Splits(*(self._place(split, name, n) for name, split in zip(SPLITS, drawn, strict=True)))
+        pools = self.pools()
+        sizes = [len(pool.labels) if pool else 0 for pool in pools]
+        numbers = torch.arange(sum(sizes)).split(sizes)  # from the first of `learn` to the last of `test`
+        drawn = self._draw(*(pool and Split(*pool, ids) for pool, ids in zip(pools, numbers, strict=True)))
+        return Splits(*(self._place(split, name, sum(sizes)) for name, split in zip(SPLITS, drawn, strict=True)))
 
     def _draw(self, learn: Split, val: Split | None, test: Split | None) -> Splits:
         """Which images are in which split."""
@@ -224,15 +225,6 @@ class Source(ABC):
         smaller = (min(self.size[0], split.images.shape[2]), min(self.size[1], split.images.shape[3]))
         images = split.images if self.magnification != 1 else fit(split.images, smaller)
         return split._replace(images=pose(images, angles, scales, self.size, self.border))
-
-
-def _numbered(pools: Pools) -> list[Split | None]:
-    """The pools, their images numbered from the first of `learn` to the last of `test`."""
-    start, result = 0, []
-    for pool in pools:
-        result.append(None if pool is None else Split(*pool, torch.arange(start, start + len(pool.labels))))
-        start += 0 if pool is None else len(pool.labels)
-    return result
 
 
 def _joined(*splits: Split) -> Split:

@@ -23,8 +23,6 @@ from src.data.warp import Border
 from src.require import require
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-_GREY = {"1", "L", "LA", "La", "F"}
-"""Modes of Pillow with one channel, besides those of integers, I and I;16 and so on."""
 _LIKE_PARTS = {"training", "testing", *chain(*PARTS.values())}
 """Folders that are hardly classes if there are folders in them."""
 
@@ -71,7 +69,7 @@ class ImageFolder(Source):
         first = _open(self.pictures["learn"][0].file)
         what = "1 or 3, or null for those of the first picture"
         require("channels", channels, channels in (None, 1, 3), what)
-        self.channels = channels or (1 if first.mode.startswith("I") or first.mode in _GREY else 3)
+        self.channels = channels or (1 if Image.getmodebase(first.mode) == "L" else 3)
         self.native = (first.height, first.width) if size is None else canvas(size)
         self.decode = _Decode(self.native, self.channels, strict=size is None)
         self.recommended = COUNTS[tuple(self.pictures)[1:]]
