@@ -59,12 +59,12 @@ class _TextbookConv(GConv):
         self.kernel.forget()
         steps = contraction.plan(self.stages, self.group, a, b)
         if len(self.stages) == 1 or steps is None:
-            return Field(self._convolve(values, self.weight(a, b) * self._average(b), a, across=True), a)
+            return Field(self._convolve(values, self.weight(a, b) * self._average(b), a, spatial=True), a)
         for n, step in enumerate(steps):
             weight = self.kernel(step.stage.factors, step.a, step.b) * (self._average(b) if n == 0 else 1)
             weight = torch.einsum("abyxoi->oaibyx", weight)
             if step.stage.space:
-                values = self._convolve(values, weight, step.a, across=True)
+                values = self._convolve(values, weight, step.a, spatial=True)
             elif step.axes:
                 values = self._mix_part(values, weight, step)
             elif step.stage.parts:
@@ -73,11 +73,11 @@ class _TextbookConv(GConv):
                 values = F.conv2d(values.flatten(2, 3), weight[:, 0, :, 0]).unflatten(2, values.shape[2:4])
         return Field(values, a)
 
-    def _convolve(self, values: Tensor, weight: Tensor, a: Tensor, across: bool = False) -> Tensor:
-        """Sums over the elements, and over the channels if the weight (o, a, i, b, y, x) does; across pixels or not."""
+    def _convolve(self, values: Tensor, weight: Tensor, a: Tensor, spatial: bool = False) -> Tensor:
+        """By a weight (o, a, i, b, y, x): depthwise where it has one i, 1x1 unless it is spatial."""
         weight = weight.flatten(2, 3).flatten(0, 1)
         groups = values.shape[1] * values.shape[2] // weight.shape[1]
-        pixels = {"stride": self.stride, "padding": self.padding} if across else {}
+        pixels = {"stride": self.stride, "padding": self.padding} if spatial else {}
         planes = F.conv2d(values.flatten(1, 2), weight, groups=groups, **pixels)
         return planes.unflatten(1, (self.out_channels, len(a)))
 

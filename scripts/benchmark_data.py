@@ -47,7 +47,7 @@ _CHECKED = 2
 _Sample = tuple[Tensor, Tensor]
 _OURS = ("ours", 0)
 _Pipelines = dict[tuple[str, int], DataLoader[_Sample]]
-"""All that are compared, by name and number of workers."""
+"""All that are compared, by name and number of workers: ours on whole epochs, the others on the start of epoch 0."""
 
 
 class _Samples(Dataset[_Sample]):
@@ -93,8 +93,10 @@ class _PillowSamples(_Samples):
         """Rotation and scaling, about the centre."""
         if own.matrices is None:
             return picture
-        # Pillow asks where a pixel of the result comes from.
-        (yy, yx), (xy, xx) = own.matrices.inverse().tolist()
+        (a, b), (c, d) = own.matrices.tolist()
+        determinant = a * d - b * c
+        # The inverse, on (x, y): Pillow asks where a pixel of the result comes from.
+        xx, xy, yx, yy = a / determinant, -c / determinant, -b / determinant, d / determinant
         x, y = picture.width / 2, picture.height / 2
         place = (xx, xy, x - xx * x - xy * y, yx, yy, y - yx * x - yy * y)
         return picture.transform(picture.size, Image.Transform.AFFINE, place, Image.Resampling.BILINEAR)
@@ -120,7 +122,7 @@ def _noise(shape: Sequence[int], n: int, augmentation: Augmentation) -> ImageBat
 
 
 def _build(batches: ImageBatches, batch_size: int, share: int = 12) -> _Pipelines:
-    """Those of one split; what goes sample by sample is given one in `share` of the batches of epoch 0."""
+    """Those of one split; what goes sample by sample is given one in `share` of its batches."""
     order = Batches(len(batches), batch_size, _SEED)
     first = torch.cat([indices for _, indices in islice(order, max(_CHECKED, len(order) // share))]).tolist()
     datasets = {"samples": _Samples(batches), "Pillow": _PillowSamples(batches)}
