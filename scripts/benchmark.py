@@ -59,38 +59,35 @@ class _TextbookConv(GConv):
         self.kernel.forget()
         steps = contraction.plan(self.stages, self.group, a, b)
         if len(self.stages) == 1 or steps is None:
-            weight = self.weight(a, b).flatten(2, 3).flatten(0, 1) * self._average(b)
-            planes = F.conv2d(values.flatten(1, 2), weight, stride=self.stride, padding=self.padding)
-            return Field(planes.unflatten(1, (self.out_channels, len(a))), a)
+            return Field(self._convolve(values, self.weight(a, b) * self._average(b), a, spatial=True), a)
         for n, step in enumerate(steps):
             weight = self.kernel(step.stage.factors, step.a, step.b) * (self._average(b) if n == 0 else 1)
-            values = self._space(values, weight, step) if step.stage.space else self._mix(values, weight, step)
+            weight = torch.einsum("abyxoi->oaibyx", weight)
+            if step.stage.space:
+                values = self._convolve(values, weight, step.a, spatial=True)
+            elif step.axes:
+                values = self._mix_part(values, weight, step)
+            elif step.stage.parts:
+                values = self._convolve(values, weight, step.a)
+            else:
+                values = F.conv2d(values.flatten(2, 3), weight[:, 0, :, 0]).unflatten(2, values.shape[2:4])
         return Field(values, a)
 
-    def _mix(self, values: Tensor, weight: Tensor, step: contraction.Step) -> Tensor:
-        """A 1x1 convolution over channels and elements, (n, i, b, y, x) to (n, o, a, y, x)."""
-        weight, (b, y) = torch.einsum("abyxoi->oaibyx", weight)[..., 0, 0], values.shape[2:4]
-        if step.axes:
-            (part,) = step.stage.parts
-            values = values.unflatten(2, step.axes).movedim(2 + part, 2)
-            rest = values.shape[3:-2]
-            mixed = self._mix_flat(values.flatten(3, -2), weight, step)
-            return mixed.unflatten(3, (*rest, y)).movedim(2, 2 + part).flatten(2, -3)
-        if not step.stage.parts:
-            return F.conv2d(values.flatten(2, 3), weight[:, 0, :, 0, None, None]).unflatten(2, (b, y))
-        return self._mix_flat(values, weight, step)
-
-    def _mix_flat(self, values: Tensor, weight: Tensor, step: contraction.Step) -> Tensor:
-        groups = 1 if step.stage.input else self.out_channels
-        weight = weight.flatten(2, 3).flatten(0, 1)[..., None, None]
-        return F.conv2d(values.flatten(1, 2), weight, groups=groups).unflatten(1, (self.out_channels, len(step.a)))
-
-    def _space(self, values: Tensor, weight: Tensor, step: contraction.Step) -> Tensor:
-        """A depthwise convolution, or one of the group's elements within each channel."""
-        weight = torch.einsum("abyxoi->oaibyx", weight).flatten(2, 3).flatten(0, 1)
+    def _convolve(self, values: Tensor, weight: Tensor, a: Tensor, spatial: bool = False) -> Tensor:
+        """By a weight (o, a, i, b, y, x): depthwise where it has one i, 1x1 unless it is spatial."""
+        weight = weight.flatten(2, 3).flatten(0, 1)
         groups = values.shape[1] * values.shape[2] // weight.shape[1]
-        planes = F.conv2d(values.flatten(1, 2), weight, stride=self.stride, padding=self.padding, groups=groups)
-        return planes.unflatten(1, (self.out_channels, len(step.a)))
+        pixels = {"stride": self.stride, "padding": self.padding} if spatial else {}
+        planes = F.conv2d(values.flatten(1, 2), weight, groups=groups, **pixels)
+        return planes.unflatten(1, (self.out_channels, len(a)))
+
+    def _mix_part(self, values: Tensor, weight: Tensor, step: contraction.Step) -> Tensor:
+        """A 1x1 convolution over channels and one part of the elements, the others beside the pixels."""
+        (part,) = step.stage.parts
+        values = values.unflatten(2, step.axes).movedim(2 + part, 2)
+        others = values.shape[3:-1]
+        mixed = self._convolve(values.flatten(3, -2), weight, step.a)
+        return mixed.unflatten(3, others).movedim(2, 2 + part).flatten(2, -3)
 
 
 class _TextbookPool(SpatialPool):

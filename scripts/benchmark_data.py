@@ -10,11 +10,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count, islice, product
 from pathlib import Path
 from platform import python_version
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -46,6 +45,9 @@ _SEED = 0
 _CHECKED = 2
 """Batches that are compared before anything is timed."""
 _Sample = tuple[Tensor, Tensor]
+_OURS = ("ours", 0)
+_Pipelines = dict[tuple[str, int], DataLoader[_Sample]]
+"""All that are compared, by name and number of workers: ours on whole epochs, the others on the start of epoch 0."""
 
 
 class _Samples(Dataset[_Sample]):
@@ -110,14 +112,6 @@ class _PillowSamples(_Samples):
         return picture
 
 
-class _Pipelines(NamedTuple):
-    """All that are compared: ours on whole epochs; the others, by workers, on the first samples of epoch 0."""
-
-    ours: Loader
-    samples: Mapping[int, DataLoader[_Sample]]
-    pillow: Mapping[int, DataLoader[_Sample]]
-
-
 def _noise(shape: Sequence[int], n: int, augmentation: Augmentation) -> ImageBatches:
     """A split of n images of noise."""
     generator = torch.Generator().manual_seed(_SEED)
@@ -131,17 +125,17 @@ def _build(batches: ImageBatches, batch_size: int, share: int = 12) -> _Pipeline
     """Those of one split; what goes sample by sample is given one in `share` of its batches."""
     order = Batches(len(batches), batch_size, _SEED)
     first = torch.cat([indices for _, indices in islice(order, max(_CHECKED, len(order) // share))]).tolist()
-
-    def loaders(dataset: _Samples) -> dict[int, DataLoader[_Sample]]:
-        options = {"batch_size": batch_size, "sampler": first}
-        return {n: DataLoader(dataset, **options, num_workers=n, persistent_workers=n > 0) for n in _WORKERS}
-
-    return _Pipelines(Loader(batches, order), loaders(_Samples(batches)), loaders(_PillowSamples(batches)))
+    datasets = {"samples": _Samples(batches), "Pillow": _PillowSamples(batches)}
+    pipelines: _Pipelines = {_OURS: Loader(batches, order)}
+    for name, n in product(datasets, _WORKERS):
+        workers = {"num_workers": n, "persistent_workers": n > 0}
+        pipelines[name, n] = DataLoader(datasets[name], batch_size, sampler=first, **workers)
+    return pipelines
 
 
 def _check_same(pipelines: _Pipelines) -> None:
     """Raises RuntimeError if the pipelines do not give the same samples of epoch 0."""
-    loaders = (pipelines.ours, pipelines.samples[0], pipelines.pillow[0])
+    loaders = (pipelines[name, 0] for name in ("ours", "samples", "Pillow"))
     for ours, samples, pillow in islice(zip(*loaders, strict=False), _CHECKED):
         error = max((mine - its).abs().max().item() for mine, its in zip(ours, samples, strict=True))
         if error > 1e-4:
@@ -154,20 +148,17 @@ def _check_same(pipelines: _Pipelines) -> None:
 
 def _measure(pipelines: _Pipelines, repeats: int) -> list[str]:
     """Samples per second of ours; and of the others with the better number of workers, with ratios."""
-    loaders: dict[tuple[str, int], Iterable[_Sample]] = {("ours", 0): pipelines.ours}
-    loaders |= {("samples", workers): loader for workers, loader in pipelines.samples.items()}
-    loaders |= {("pillow", workers): loader for workers, loader in pipelines.pillow.items()}
     epochs, sizes = count(), {}
 
     def deliver(key: tuple[str, int]) -> None:
-        if key[0] == "ours":
-            pipelines.ours.batches.set_epoch(next(epochs))
-        sizes[key] = sum(len(labels) for _, labels in loaders[key])
+        if key == _OURS:
+            pipelines[key].batches.set_epoch(next(epochs))
+        sizes[key] = sum(len(labels) for _, labels in pipelines[key])
 
-    times = in_turn(deliver, loaders, repeats, "cpu")
+    times = in_turn(deliver, pipelines, repeats, "cpu")
     rates = {key: 1e3 * sizes[key] / milliseconds for key, milliseconds in times.items()}
-    ours, cells = rates["ours", 0], []
-    for name in ("samples", "pillow"):
+    ours, cells = rates[_OURS], []
+    for name in ("samples", "Pillow"):
         rate, workers = max((rate, workers) for (pipeline, workers), rate in rates.items() if pipeline == name)
         cells += [f"{rate:,.0f} ({workers})", f"{ours / rate:.1f}"]
     return [f"{ours:,.0f}", *cells]

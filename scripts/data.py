@@ -59,15 +59,12 @@ def _files(source: Source) -> Iterator[Table]:
 
 def _classes(datamodule: ImageDataModule) -> Table:
     """How many images every class has in every split."""
-    names = [*datamodule.source.labels, "all"]
-    result = Table("class", title="images")
-    counts = []
-    for name, dataset in datamodule.datasets.items():
-        result.add_column(name, justify="right")
-        each = torch.bincount(dataset.split.labels, minlength=datamodule.classes)
-        counts.append([*each.tolist(), len(dataset)])
-    for row, (name, *own) in enumerate(zip(names, *counts, strict=True)):
-        result.add_row(name, *(f"{n:,}" for n in own), end_section=row == datamodule.classes - 1)
+    splits = datamodule.datasets
+    each = (torch.bincount(dataset.split.labels, minlength=datamodule.classes) for dataset in splits.values())
+    counts = [[f"{n:,}" for n in (*own.tolist(), own.sum())] for own in each]
+    rows = zip((*datamodule.source.labels, "all"), *counts, strict=True)
+    result = rich_table(("class", *splits), rows, right=splits, title="images")
+    result.rows[-2].end_section = True
     return result
 
 

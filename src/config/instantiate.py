@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 ALLOWED = (
     "src.",
@@ -35,21 +35,21 @@ def instantiate(config: DictConfig, **arguments: Any) -> Any:
         ConfigError: if a target is not on the allow-list, or leads out of it through an import.
     """
     container = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    for target in _targets(container):
-        check(target)
+    for _, node in nodes(container):
+        check(str(node["_target_"]))
     return hydra.utils.instantiate(container, **arguments, _convert_="all")
 
 
-def _targets(node: Any) -> Iterator[str]:
-    """Every `_target_` in a container."""
-    if OmegaConf.is_dict(node):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        for key in node:
-            yield from _targets(node[key])
-    elif OmegaConf.is_list(node):
-        for value in node:
-            yield from _targets(value)
+def nodes(value: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every node of a container, OmegaConf's or a plain one, that has a `_target_`, with its full key."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield key, value
+        for name in value:
+            yield from nodes(value[name], f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | ListConfig):
+        for i, child in enumerate(value):
+            yield from nodes(child, f"{key}[{i}]")
 
 
 def locate(target: str) -> Any:

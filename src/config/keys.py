@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from lightning.pytorch import Trainer
@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.arguments import Accepted, accepted_by, has_target, signature
 from src.config.compose import CONFIGS, flattened, nearest
-from src.config.instantiate import ALLOWED, ConfigError, check, locate
+from src.config.instantiate import ALLOWED, ConfigError, check, locate, nodes
 from src.data import Augmentation
 
 _HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
@@ -41,13 +41,8 @@ _BY_THE_RUN = {
 """Arguments of the trainer that a run gives itself, and what it has them from."""
 _NODES = ("callbacks", "observers")
 """Groups of configs/ whose keys are names of nodes that have a target."""
-
-
-class _Problem(NamedTuple):
-    """What is wrong with a key."""
-
-    key: str
-    message: str
+_Problem = tuple[str, str]
+"""A key, and what is wrong with it."""
 
 
 def check_keys(cfg: DictConfig) -> None:
@@ -65,13 +60,13 @@ def check_keys(cfg: DictConfig) -> None:
         OmegaConfBaseException: if an interpolation leads nowhere.
     """
     resolved = OmegaConf.to_container(cfg, resolve=True)
-    for _, node in _nodes(resolved):
+    for _, node in nodes(resolved):
         # Hydra logs what it cannot find, so that is looked for first; importing others might do harm.
         if (target := str(node["_target_"])).startswith(ALLOWED):
             locate(target)
         check(target)
     problems: list[_Problem] = []
-    for key, node in _nodes(resolved):
+    for key, node in nodes(resolved):
         problems += _of_node(key, node, accepted_by(locate(node["_target_"]), node), node["_target_"])
     for key, target in _ARGUMENTS.items():
         if isinstance(node := OmegaConf.select(cfg, key), Mapping):
@@ -79,19 +74,7 @@ def check_keys(cfg: DictConfig) -> None:
     problems += _unread(OmegaConf.to_container(cfg, resolve=False))
     if problems:
         # A node that is referred to is there several times: where it is written, its key is shortest.
-        raise ConfigError(min(problems, key=lambda problem: len(re.split(r"[.\[]", problem.key))).message)
-
-
-def _nodes(value: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every node that has a target, with its full key."""
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            yield key, value
-        for name, child in value.items():
-            yield from _nodes(child, _join(key, name))
-    elif isinstance(value, list):
-        for i, child in enumerate(value):
-            yield from _nodes(child, f"{key}[{i}]")
+        raise ConfigError(min(problems, key=lambda problem: len(re.split(r"[.\[]", problem[0])))[1])
 
 
 def _of_node(key: str, node: Mapping[str, Any], accepted: Accepted, target: str) -> Iterator[_Problem]:
@@ -101,13 +84,13 @@ def _of_node(key: str, node: Mapping[str, Any], accepted: Accepted, target: str)
     names = {_join(key, name) for name in accepted.names} - _BY_THE_RUN.keys()
     for full in (_join(key, name) for name in given):
         if full in _BY_THE_RUN:
-            yield _Problem(full, f"`{full}` is given by {_BY_THE_RUN[full]}.")
+            yield full, f"`{full}` is given by {_BY_THE_RUN[full]}."
         elif full not in names and not accepted.anything:
             yield _unknown(full, f"is not an argument of {owner}", names)
     if not node.get("_partial_"):
         for full in sorted(_join(key, name) for name in accepted.required.difference(given)):
             later = f"+{_join(key, '_partial_')}=true if it is given later"
-            yield _Problem(full, f"`{full}` must be given, as {owner} requires it; add +{full}=..., or {later}.")
+            yield full, f"`{full}` must be given, as {owner} requires it; add +{full}=..., or {later}."
 
 
 def _unread(raw: Mapping[str, Any]) -> Iterator[_Problem]:
@@ -175,7 +158,7 @@ def _overlaps(key: str, names: Collection[str]) -> bool:
 def _unknown(key: str, what: str, names: Iterable[str], elsewhere: Iterable[str] = ()) -> _Problem:
     """A key that is not among others, with the nearest that is."""
     hint = nearest(key, sorted(names), sorted(elsewhere))
-    return _Problem(key, f"`{key}` {what}. {hint}" if hint else f"`{key}` {what}; leave it out.")
+    return key, f"`{key}` {what}. {hint}" if hint else f"`{key}` {what}; leave it out."
 
 
 def _join(key: str, name: Any) -> str:

@@ -15,7 +15,7 @@ from src.data.draw import SPLITS, stratified
 from src.data.io.store import stored
 from src.data.lazy import Lazy
 from src.data.loader import Batches, ImageBatches, Loader
-from src.data.sources import Source, Split, Statistics
+from src.data.sources import Source, Split, Splits, Statistics
 from src.data.tables import generator
 from src.data.warp import Border
 from src.require import require, require_at_least
@@ -81,8 +81,7 @@ class ImageDataModule(LightningDataModule):
         self.statistics: Statistics | None = None
         """Of other data, to normalise by; None is by those of this training split."""
         self._datasets: dict[str, ImageBatches] = {}
-        self._check_counts()
-        self._check_promises(classes=classes, channels=channels)
+        self._check_arguments(classes=classes, channels=channels)
 
     @property
     def border(self) -> Border:
@@ -112,18 +111,20 @@ class ImageDataModule(LightningDataModule):
         return self._datasets
 
     def prepare_data(self) -> None:
-        """Download and generate what is missing; under a Trainer, in one process before all others."""
-        self.setup()
-        self._keep_split()
+        """Download and generate what is missing; under a Trainer, in one process before all others.
+
+        Which image is in which split is written under the name that runs give.
+        """
+        ids = {name: dataset.split.ids for name, dataset in self.datasets.items()}
+        if self.source.cache is not None:
+            stored(self.source.cache / f"split-{self.fingerprint}.npz", lambda: ids)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the data, once; the three splits come together, as statistics of training are needed for testing."""
         if self._datasets:
             return
         splits = self.source.splits()
-        for name, split in zip(SPLITS, splits, strict=True):
-            self._check_split(name, split)
-        self._check_disjoint([split.ids for split in splits])
+        self._check_splits(splits)
         scale = self.statistics or self.source.statistics(splits.train)
         for name, split in zip(SPLITS, splits, strict=True):
             augmentation = self.augmentation if name == "train" else None
@@ -161,12 +162,6 @@ class ImageDataModule(LightningDataModule):
         given = dict(augment or {})
         return Augmentation(**given | {"border": given.get("border") or self.source.border})
 
-    def _keep_split(self) -> None:
-        """Write which image is in which split, under the name that runs give."""
-        if self.source.cache is not None:
-            ids = {name: dataset.split.ids for name, dataset in self.datasets.items()}
-            stored(self.source.cache / f"split-{self.fingerprint}.npz", lambda: ids)
-
     def _limited(self, name: str, split: Split) -> Split:
         limit, n = self.limits[name], len(split.labels)
         if limit is None:
@@ -177,15 +172,13 @@ class ImageDataModule(LightningDataModule):
             )
         return split.at(stratified(split.labels, [limit], generator("limit", name, self.seed))[0])
 
-    def _check_counts(self) -> None:
+    def _check_arguments(self, **promises: int | None) -> None:
         counts = {"batch_size": self.batch_size, "eval_batch_size": self.eval_batch_size}
         counts |= {f"limit_{name}": limit for name, limit in self.limits.items() if limit is not None}
         require_at_least(1, **counts)
         require_at_least(0, num_workers=self.num_workers)
         idle = self.num_workers == 0 or not self.on_device
         require("num_workers", self.num_workers, idle, "0 with on_device=true, as nothing is left to read")
-
-    def _check_promises(self, **promises: int | None) -> None:
         for name, value in promises.items():
             actual = getattr(self.source, name)
             if value not in (None, actual):
@@ -194,24 +187,21 @@ class ImageDataModule(LightningDataModule):
                     "the configuration of the data set."
                 )
 
-    def _check_split(self, name: str, split: Split) -> None:
-        expected = (self.channels, *self.size)
-        wanted, found, fits = _check_targets(split.labels, self.targets, self.classes)
-        if tuple(split.images.shape[1:]) != expected or not fits:
-            raise ValueError(
-                f"the {name} split of {type(self.source).__name__} must be images of {expected} with {wanted}, but has "
-                f"{tuple(split.images.shape[1:])} and {found}; correct the source's `labels`, `targets`, `channels` or "
-                "`size`."
-            )
-        if self.on_device and isinstance(split.images, Lazy):
-            raise ValueError("`on_device` must be false for images that are read lazily.")
-
-    def _check_disjoint(self, ids: list[Tensor]) -> None:
-        together = torch.cat(ids)
-        if len(together.unique()) != len(together):
-            raise ValueError(
-                f"the splits of {type(self.source).__name__} share images; correct its `pools` or `splits`."
-            )
+    def _check_splits(self, splits: Splits) -> None:
+        expected, source = (self.channels, *self.size), type(self.source).__name__
+        for name, split in zip(SPLITS, splits, strict=True):
+            wanted, found, fits = _check_targets(split.labels, self.targets, self.classes)
+            if tuple(split.images.shape[1:]) != expected or not fits:
+                raise ValueError(
+                    f"the {name} split of {source} must be images of {expected} with {wanted}, but has "
+                    f"{tuple(split.images.shape[1:])} and {found}; correct the source's `labels`, `targets`, "
+                    "`channels` or `size`."
+                )
+            if self.on_device and isinstance(split.images, Lazy):
+                raise ValueError("`on_device` must be false for images that are read lazily.")
+        ids = torch.cat([split.ids for split in splits])
+        if len(ids.unique()) != len(ids):
+            raise ValueError(f"the splits of {source} share images; correct its `pools` or `splits`.")
 
 
 def _check_targets(targets: Tensor, kind: str, classes: int) -> tuple[str, str, bool]:

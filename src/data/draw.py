@@ -111,7 +111,9 @@ def stratified(labels: Tensor, counts: Iterable[int], generator: torch.Generator
         >>> labels[train].tolist(), labels[val].tolist()
         ([0, 0, 0, 1, 1, 1], [0, 1])
     """
-    labels, counts = _strata(labels), list(counts)
+    counts = list(counts)
+    if labels.dim() > 1:  # one stratum
+        labels = labels.new_zeros(len(labels), dtype=torch.int64)
     if min(counts, default=0) < 0 or sum(counts) > len(labels):
         raise ValueError(f"`counts` must be at most {len(labels)} samples in all, but got {counts}; ask for fewer.")
     order = torch.randperm(len(labels), generator=generator)
@@ -121,11 +123,6 @@ def stratified(labels: Tensor, counts: Iterable[int], generator: torch.Generator
     # By rank within its class, so any stretch of the order has all classes in proportion.
     mixed = order[rank.argsort(stable=True)]
     return [part.sort().values for part in mixed[: sum(counts)].split(counts)]
-
-
-def _strata(labels: Tensor) -> Tensor:
-    """What a draw keeps the shares of: (n,), the classes, or one stratum for targets (n, k) that are no classes."""
-    return labels if labels.dim() == 1 else labels.new_zeros(len(labels), dtype=torch.int64)
 
 
 def shares(counts: Sequence[float]) -> tuple[float, ...]:

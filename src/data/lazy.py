@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from src.data.resample import fit
 from src.data.warp import Border
-
-_Read = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -22,7 +18,8 @@ class Lazy:
     Args:
         read: rows (m,) -> images (m, c, y, x) in uint8; it must survive pickling, which takes it to other processes.
         rows: (n,), which rows these images are.
-        shape: (n, c, y, x).
+        shape: (n, c, y, x); images of another size are brought to it.
+        border: what that brings in.
 
     Example:
         >>> images = Lazy(lambda rows: rows[:, None, None, None].byte(), torch.arange(5), (5, 1, 1, 1))
@@ -30,46 +27,24 @@ class Lazy:
         [3, 1]
     """
 
-    read: _Read
+    read: Callable[[Tensor], Tensor]
     rows: Tensor
     shape: tuple[int, int, int, int]
+    border: Border = "zeros"
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
-        return self.read(self.rows[index])
+        return fit(self.read(self.rows[index]), self.shape[2:], self.border)
 
     def at(self, index: Tensor) -> Lazy:
         """A subset, still unread."""
-        return Lazy(self.read, self.rows[index], (len(index), *self.shape[1:]))
+        return replace(self, rows=self.rows[index], shape=(len(index), *self.shape[1:]))
 
     def fitted(self, size: tuple[int, int], border: Border) -> Lazy:
         """The same images on another canvas, still unread."""
-        if size == self.shape[2:]:
-            return self
-        return Lazy(partial(_fitted, self.read, size, border), self.rows, (*self.shape[:2], *size))
-
-
-def _fitted(read: _Read, size: tuple[int, int], border: Border, rows: Tensor) -> Tensor:
-    """Images that are brought to a size after they are read."""
-    return fit(read(rows), size, border)
+        return replace(self, shape=(*self.shape[:2], *size), border=border)
 
 
 Images = Tensor | Lazy
-
-
-def take(images: Images, rows: Tensor) -> Images:
-    """A subset: of a tensor a copy, of lazy images a view."""
-    return images.at(rows) if isinstance(images, Lazy) else images[rows]
-
-
-def join(*parts: Tensor) -> Tensor:
-    """The images of several tensors, one after another.
-
-    Raises:
-        ValueError: for lazy images, which are not read all at once.
-    """
-    if any(isinstance(part, Lazy) for part in parts):
-        raise ValueError("images that are read lazily cannot be drawn from together; leave out the third of `counts`.")
-    return torch.cat(parts)

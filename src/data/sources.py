@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from math import pi, prod
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from src.data.draw import SPLITS, Fold, canvas, draw, rotations, scalings, shares
 from src.data.io.store import digest, stored
-from src.data.lazy import Images, Lazy, join, take
+from src.data.lazy import Images, Lazy
 from src.data.resample import fit, pose
 from src.data.tables import generator, uniform_table
 from src.data.warp import Border, check_border
@@ -37,7 +37,8 @@ class Split(NamedTuple):
     """(n,), int64: no other image of the data set has the same."""
 
     def at(self, rows: Tensor) -> Split:
-        return Split(take(self.images, rows), self.labels[rows], self.ids[rows])
+        images = self.images.at(rows) if isinstance(self.images, Lazy) else self.images[rows]
+        return Split(images, self.labels[rows], self.ids[rows])
 
 
 class Splits(NamedTuple):
@@ -63,6 +64,9 @@ class Pools(NamedTuple):
     learn: Pool
     val: Pool | None = None
     test: Pool | None = None
+
+
+_Parts = TypeVar("_Parts", Splits, Pools)
 
 
 class Statistics(NamedTuple):
@@ -166,14 +170,10 @@ class Source(ABC):
         return digest(self.about())
 
     @property
-    def generated(self) -> bool:
-        """Whether images are resampled, which takes longer than reading the result."""
-        return any(self.rotate.values()) or any(self.scale.values()) or self.size != self.native
-
-    @property
     def file(self) -> Path | None:
-        """Where generated images are kept."""
-        kept = self.cache and self.in_memory and self.generated
+        """Where images that are resampled are kept, which takes longer than reading the result."""
+        resampled = any(self.rotate.values()) or any(self.scale.values()) or self.size != self.native
+        kept = self.cache and self.in_memory and resampled
         return self.cache / f"v{VERSION}-{self.key}.npz" if kept else None
 
     def splits(self) -> Splits:
@@ -182,28 +182,24 @@ class Source(ABC):
         Raises:
             ChecksumError, DownloadError, ValueError: if originals are missing, damaged, or fewer than asked for.
         """
-        if self.file is None:
-            return self._generate()
-        columns = stored(self.file, lambda: _flatten(self._generate()))
-        return Splits(*(Split(*(columns[f"{name}_{field}"] for field in Split._fields)) for name in SPLITS))
+        return keep(self.file, self._generate, Splits, Split)
 
     def statistics(self, train: Split) -> Statistics:
         """Mean and deviation of the training images; computed once and kept."""
-        if self.cache is None:
-            return statistics(train.images)
-        file = self.cache / f"statistics-{self.key}.npz"
+        file = self.cache and self.cache / f"statistics-{self.key}.npz"
         return Statistics(**stored(file, lambda: statistics(train.images)._asdict()))
 
     def _generate(self) -> Splits:
-        pools = _numbered(self.pools())
-        n = sum(len(pool.labels) for pool in pools if pool)
-        drawn = self._draw(*pools)
-        return Splits(*(self._place(split, name, n) for name, split in zip(SPLITS, drawn, strict=True)))
+        pools = self.pools()
+        sizes = [len(pool.labels) if pool else 0 for pool in pools]
+        numbers = torch.arange(sum(sizes)).split(sizes)  # from the first of `learn` to the last of `test`
+        drawn = self._draw(*(pool and Split(*pool, ids) for pool, ids in zip(pools, numbers, strict=True)))
+        return Splits(*(self._place(split, name, sum(sizes)) for name, split in zip(SPLITS, drawn, strict=True)))
 
     def _draw(self, learn: Split, val: Split | None, test: Split | None) -> Splits:
         """Which images are in which split."""
         given = {name: split for name, split in {"val": val, "test": test}.items() if split is not None}
-        if len(self.counts) == len(SPLITS):
+        if len(self.counts) == len(SPLITS) and given:
             learn, given = _joined(learn, *given.values()), {}
         rows = draw(learn.labels, self.counts, generator(f"{self.name} split", self.seed), self.fold, given)
         return Splits(**given, **{name: learn.at(part) for name, part in rows.items()})
@@ -231,34 +227,27 @@ class Source(ABC):
         return split._replace(images=pose(images, angles, scales, self.size, self.border))
 
 
-def _numbered(pools: Pools) -> list[Split | None]:
-    """The pools, their images numbered from the first of `learn` to the last of `test`."""
-    start, result = 0, []
-    for pool in pools:
-        result.append(None if pool is None else Split(*pool, torch.arange(start, start + len(pool.labels))))
-        start += 0 if pool is None else len(pool.labels)
-    return result
-
-
 def _joined(*splits: Split) -> Split:
-    """One split of the images of several."""
-    images, labels, ids = zip(*splits, strict=True)
-    return splits[0] if len(splits) == 1 else Split(join(*images), torch.cat(labels), torch.cat(ids))
+    """One split of the images of several.
+
+    Raises:
+        ValueError: for lazy images, which are not read all at once.
+    """
+    if any(isinstance(split.images, Lazy) for split in splits):
+        raise ValueError("images that are read lazily cannot be drawn from together; leave out the third of `counts`.")
+    return Split(*map(torch.cat, zip(*splits, strict=True)))
 
 
-def _flatten(parts: Splits | Pools) -> dict[str, Tensor]:
-    """Every column of every part, by name."""
-    there = {name: part for name, part in parts._asdict().items() if part is not None}
-    return {f"{name}_{field}": column for name, part in there.items() for field, column in part._asdict().items()}
+def keep(file: Path | None, make: Callable[[], _Parts], parts: type[_Parts], part: type[Split | Pool]) -> _Parts:
+    """Parts that take long to make, from a file of their own once they have been made; None keeps nothing."""
 
+    def columns() -> dict[str, Tensor]:
+        there = {name: own for name, own in make()._asdict().items() if own is not None}
+        return {f"{name}_{field}": column for name, own in there.items() for field, column in own._asdict().items()}
 
-def keep(file: Path | None, read: Callable[[], Pools]) -> Pools:
-    """Pools that take long to read, from a file of their own once they have been read; None keeps nothing."""
-    if file is None:
-        return read()
-    columns = stored(file, lambda: _flatten(read()))
-    there = [name for name in Pools._fields if f"{name}_labels" in columns]
-    return Pools(**{name: Pool(columns[f"{name}_images"], columns[f"{name}_labels"]) for name in there})
+    kept = stored(file, columns)
+    there = [name for name in parts._fields if f"{name}_labels" in kept]
+    return parts(**{name: part(*(kept[f"{name}_{field}"] for field in part._fields)) for name in there})
 
 
 def statistics(images: Images, chunk: int = 2**24) -> Statistics:

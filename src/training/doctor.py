@@ -103,10 +103,7 @@ def _required(text: str) -> list[Requirement]:
 
 def _version(name: str) -> str:
     """The version of an installed package; empty if it is not there."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
+    return next((found.version for found in metadata.distributions(name=name)), "")
 
 
 def _torch() -> _Finding:
@@ -201,11 +198,10 @@ def _open_files() -> _Finding:
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    enough = limit == resource.RLIM_INFINITY or limit >= _FEW_FILES
+    if limit == resource.RLIM_INFINITY:
+        return _Finding("ok", "no limit")
     advice = f"ulimit -n {_FEW_FILES}, or have the limit raised: processes that read have many files open"
-    return _judge(
-        "warning", "no limit" if limit == resource.RLIM_INFINITY else f"at most {limit:,}", "" if enough else advice
-    )
+    return _judge("warning", f"at most {limit:,}", advice if limit < _FEW_FILES else "")
 
 
 def _granted(name: str) -> list[int]:

@@ -48,6 +48,11 @@ class File(NamedTuple):
     urls: tuple[str, ...]
     """Full addresses, tried in this order."""
 
+    @classmethod
+    def below(cls, folders: Sequence[str], name: str, checksum: str, size: int | None) -> File:
+        """One that is published under its name, below these addresses."""
+        return cls(name, checksum, size, tuple(f"{folder.rstrip('/')}/{name}" for folder in folders))
+
 
 def locate(files: Sequence[File], folders: Sequence[Path], mirrors: Sequence[str] | None = None) -> dict[str, Path]:
     """Find every file in the first folder that has it, verified; download those that no folder has.
@@ -74,8 +79,8 @@ def locate(files: Sequence[File], folders: Sequence[Path], mirrors: Sequence[str
         nowhere = f"no folder can be written to, neither {' nor '.join(map(str, folders))}"
         raise DownloadError(_explain(missing, folders[0], [nowhere]))
     for done, file in enumerate(missing):
-        urls = file.urls if mirrors is None else tuple(f"{mirror.rstrip('/')}/{file.name}" for mirror in mirrors)
-        if failures := _download(file._replace(urls=urls), target):
+        wanted = file if mirrors is None else File.below(mirrors, *file[:3])
+        if failures := _download(wanted, target):
             raise DownloadError(_explain(missing[done:], target, failures))
         found[file.name] = target / file.name
     return found

@@ -25,39 +25,38 @@ def digest(about: Any, length: int = 12) -> str:
     return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:length]
 
 
-def stored(file: Path, make: Callable[[], Mapping[str, Tensor]]) -> _Tensors:
+def stored(file: Path | None, make: Callable[[], Mapping[str, Tensor]]) -> _Tensors:
     """Read tensors from a file; make and write them if it is missing or damaged.
 
     Processes that want the same file at once wait for the one that makes it. Where it cannot be written, a warning says
     so and the tensors are used all the same.
 
     Args:
-        file: .npz; its name must say all that decides its content.
+        file: .npz; its name must say all that decides its content. None keeps nothing.
         make: makes the tensors; what it raises is passed on.
     """
-    tensors = _read(file)
+    if file is None:
+        return dict(make())
+    if (tensors := _read(file)) is not None:
+        return tensors
     with ExitStack() as stack:
-        writable = tensors is None and _locked(stack, file)
-        if writable:
-            tensors = _read(file)  # another process may have made it meanwhile
-        if tensors is None:
+        try:
+            stack.enter_context(locked(file))
+        except OSError as error:
+            _unwritten(file, error)
+            return dict(make())
+        if (tensors := _read(file)) is None:  # another process may have made it meanwhile
             tensors = dict(make())
-            if writable:
-                _write(file, tensors)
-    return tensors
-
-
-def _locked(stack: ExitStack, file: Path) -> bool:
-    try:
-        stack.enter_context(locked(file))
-    except OSError as error:
-        _unwritten(file, error)
-        return False
-    return True
+            try:
+                with replacing(file) as opened:
+                    np.savez(opened, allow_pickle=False, **{name: tensor.numpy() for name, tensor in tensors.items()})
+            except OSError as error:
+                _unwritten(file, error)
+        return tensors
 
 
 def _read(file: Path) -> _Tensors | None:
-    """What `_write` wrote; the zip container checks a sum of every array."""
+    """What was written; the zip container checks a sum of every array."""
     if not file.exists():
         return None
     try:
@@ -68,18 +67,10 @@ def _read(file: Path) -> _Tensors | None:
         return None
 
 
-def _write(file: Path, tensors: _Tensors) -> None:
-    try:
-        with replacing(file) as opened:
-            np.savez(opened, allow_pickle=False, **{name: tensor.numpy() for name, tensor in tensors.items()})
-    except OSError as error:
-        _unwritten(file, error)
-
-
 def _unwritten(file: Path, error: OSError) -> None:
     warnings.warn(
         f"{file} cannot be written ({error}), so it will be made again next time; make room, or set paths.cache to a "
         "folder that can be written to.",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=3,
     )

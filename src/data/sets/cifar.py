@@ -36,11 +36,11 @@ class Cifar10(Published):
     name = "cifar10"
     card = Card("CIFAR-10", "none stated by its publisher", _CITATION, f"{_HOMES[0]}cifar.html")
     files: ClassVar[tuple[File, ...]] = (
-        File(
+        File.below(
+            _HOMES,
             "cifar-10-binary.tar.gz",
             "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
             170_052_171,
-            tuple(home + "cifar-10-binary.tar.gz" for home in _HOMES),
         ),
     )
     slow = True
@@ -80,11 +80,11 @@ class Cifar100(Cifar10):
     name = "cifar100"
     card = Card("CIFAR-100", "none stated by its publisher", _CITATION, f"{_HOMES[0]}cifar.html")
     files: ClassVar[tuple[File, ...]] = (
-        File(
+        File.below(
+            _HOMES,
             "cifar-100-binary.tar.gz",
             "sha256:58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
             168_513_733,
-            tuple(home + "cifar-100-binary.tar.gz" for home in _HOMES),
         ),
     )
     labels: ClassVar[tuple[str, ...]] = tuple(_FINE.split())

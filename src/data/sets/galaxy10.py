@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from src.data.io.arrays import opened, read_pool
 from src.data.io.fetch import File
-from src.data.io.h5 import read_h5
 from src.data.sets.published import Published
 from src.data.sources import Card, Pools
 from src.data.warp import Border
@@ -25,14 +25,11 @@ class Galaxy10(Published):
         homepage="https://astronn.readthedocs.io/en/latest/galaxy10sdss.html",
     )
     files: ClassVar[tuple[File, ...]] = (
-        File(
+        File.below(
+            ("https://zenodo.org/records/10844811/files", "http://www.astro.utoronto.ca/~bovy/Galaxy10"),
             "Galaxy10.h5",
             "sha256:969a6b1cefcc36e09fffa86febd2f699a4aa19b837ba0427f01b0bc6ded458af",
             210_234_548,
-            (
-                "https://zenodo.org/records/10844811/files/Galaxy10.h5",
-                "http://www.astro.utoronto.ca/~bovy/Galaxy10/Galaxy10.h5",
-            ),
         ),
     )
     labels: ClassVar[tuple[str, ...]] = (
@@ -54,7 +51,8 @@ class Galaxy10(Published):
 
     def read(self, paths: Mapping[str, Path]) -> Pools:
         (path,) = paths.values()
-        return Pools(learn=read_h5(path, "images", "ans"))
+        with opened(path) as file:
+            return Pools(learn=read_pool(file, "images", "ans"))
 
 
 class Galaxy10Decals(Galaxy10):
@@ -69,14 +67,11 @@ class Galaxy10Decals(Galaxy10):
         homepage="https://github.com/henrysky/Galaxy10",
     )
     files: ClassVar[tuple[File, ...]] = (
-        File(
+        File.below(
+            ("https://zenodo.org/records/10845026/files", "https://www.astro.utoronto.ca/~hleung/shared/Galaxy10"),
             "Galaxy10_DECals.h5",
             "sha256:19aefc477c41bb7f77ff07599a6b82a038dc042f889a111b0d4d98bb755c1571",
             None,  # about 2.7 GB
-            (
-                "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5",
-                "https://www.astro.utoronto.ca/~hleung/shared/Galaxy10/Galaxy10_DECals.h5",
-            ),
         ),
     )
     labels: ClassVar[tuple[str, ...]] = (

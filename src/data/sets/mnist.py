@@ -47,10 +47,7 @@ class Mnist(Published):
         "Proceedings of the IEEE 86(11), 1998",
         homepage="http://yann.lecun.com/exdb/mnist/",
     )
-    files = tuple(
-        File(name, f"sha256:{sha256}", size, tuple(mirror + name for mirror in _MIRRORS))
-        for name, (sha256, size) in _SUMS.items()
-    )
+    files = tuple(File.below(_MIRRORS, name, f"sha256:{sha256}", size) for name, (sha256, size) in _SUMS.items())
     labels: ClassVar[tuple[str, ...]] = tuple("0123456789")
     channels = 1
     native = (SIDE, SIDE)

@@ -35,14 +35,11 @@ class MnistRotOfficial(Published):
         homepage="http://www.iro.umontreal.ca/~lisa/icml2007",
     )
     files = (
-        File(
+        File.below(
+            ("http://www.iro.umontreal.ca/~lisa/icml2007data", "https://zenodo.org/record/3670627/files"),
             "mnist_rotation_new.zip",
             "md5:0f9a947ff3d30e95cd685462cbf3b847",
             None,  # about 56 MB
-            (
-                "http://www.iro.umontreal.ca/~lisa/icml2007data/mnist_rotation_new.zip",
-                "https://zenodo.org/record/3670627/files/mnist_rotation_new.zip",
-            ),
         ),
     )
     slow = True
@@ -94,23 +91,14 @@ def _parse(text: bytes, path: Path) -> Pool:
 
     The pixels go column by column, as MATLAB keeps them: read row by row, every digit is seen in a mirror.
     """
+    columns = SIDE * SIDE + 1
     try:
-        rows = torch.from_numpy(_table(text, columns=SIDE * SIDE + 1))
+        table = np.loadtxt(BytesIO(text), np.float32, comments=None, ndmin=2) if text else np.empty((0, 0))
+        if table.shape[1] != columns:
+            held = f"{table.shape[1]} in each" if text else "none"
+            raise ValueError(f"it must hold lines of {columns} numbers, but has {held}")
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}; replace it by the original.") from error
+    rows = torch.from_numpy(table)
     pixels = rows[:, :-1].unflatten(1, (1, SIDE, SIDE)).mT
     return Pool(pixels.mul(256).round().clamp(0, 255).to(torch.uint8), rows[:, -1].to(torch.int64))
-
-
-def _table(text: bytes, columns: int) -> np.ndarray:
-    """Lines of numbers.
-
-    Raises:
-        ValueError: if anything else is in the text, or nothing.
-    """
-    if not text:
-        raise ValueError(f"it must hold lines of {columns} numbers, but has none")
-    table = np.loadtxt(BytesIO(text), np.float32, comments=None, ndmin=2)
-    if table.shape[1] != columns:
-        raise ValueError(f"it must hold lines of {columns} numbers, but has {table.shape[1]} in each")
-    return table

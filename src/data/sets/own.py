@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import torch
+import h5py
 from torch import Tensor
 
-from src.data.io.archive import DAMAGE
-from src.data.io.h5 import channels_first, h5_keys, image_shape, inspect_h5, open_h5, read_h5, target_column
-from src.data.sources import Pool, Pools, Source
+from src.data.io.arrays import NpzFile, describe, open_pool, opened, read_pool, target_column
+from src.data.sources import Pools, Source
 from src.data.warp import Border
 
 PARTS = {"learn": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -43,6 +39,7 @@ class _Arrays(Source):
 
     default_border: ClassVar[Border] = "reflect"
     kind: ClassVar[str]
+    opener: ClassVar[Callable[[Path], Any]]
 
     def __init__(
         self,
@@ -54,37 +51,28 @@ class _Arrays(Source):
         **drawing: Any,
     ) -> None:
         self.path = existing(path, f"an {self.kind} file", folder=False)
-        available = self.available()
+        with opened(self.path, self.opener) as file:
+            available = list(file)
         with _named(self.path):
             self.keys = _keys(available, images, labels)
-        found = {part: self.inspect(*keys) for part, keys in self.keys.items()}
+        with opened(self.path, self.opener) as file:
+            found = [describe(file, *keys, target_column) for keys in self.keys.values()]
+        shapes, columns = zip(*found, strict=True)
         with _named(self.path):
-            self.channels, *native = _one_shape([shape for shape, _ in found.values()])
-            columns = [labels for _, labels in found.values()]
+            self.channels, *native = _one_shape(shapes)
             self.targets = _one_kind(columns)
-            self.labels = _class_names(columns, names) if self.targets == "class" else _column_names(columns, names)
+            self.labels = _names(columns, self.targets, names)
         self.native = (native[0], native[1])
         self.recommended = COUNTS[tuple(self.keys)[1:]]
         super().__init__(**drawing)
-
-    @abstractmethod
-    def available(self) -> list[str]:
-        """The keys of the file."""
-
-    @abstractmethod
-    def inspect(self, images: str, labels: str) -> tuple[Sequence[int], Tensor]:
-        """The shape (n, c, y, x) of the images, and the labels."""
-
-    @abstractmethod
-    def read(self, images: str, labels: str) -> Pool:
-        """The images and labels of a pair of keys."""
 
     def about(self) -> dict[str, Any]:
         stamp = self.path.stat()
         return super().about() | {"keys": self.keys, "file": [str(self.path), stamp.st_size, stamp.st_mtime_ns]}
 
     def pools(self) -> Pools:
-        return Pools(**{part: self.read(*keys) for part, keys in self.keys.items()})
+        with opened(self.path, self.opener) as file:
+            return Pools(**{part: read_pool(file, *keys, target_column) for part, keys in self.keys.items()})
 
 
 class Npz(_Arrays):
@@ -92,32 +80,7 @@ class Npz(_Arrays):
 
     name = "npz"
     kind = ".npz"
-
-    def available(self) -> list[str]:
-        with _named(self.path), zipfile.ZipFile(self.path) as file:
-            return [name.removesuffix(".npy") for name in file.namelist()]
-
-    def inspect(self, images: str, labels: str) -> tuple[Sequence[int], Tensor]:
-        with _named(self.path):
-            shape, dtype = self._header(images)
-            return image_shape(shape, dtype), target_column(self._load(labels), shape[0])
-
-    def read(self, images: str, labels: str) -> Pool:
-        with _named(self.path):
-            pixels = channels_first(torch.from_numpy(self._load(images)))
-            return Pool(pixels, target_column(self._load(labels), len(pixels)))
-
-    def _header(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
-        """Shape and type of an array, without reading it."""
-        with zipfile.ZipFile(self.path) as file, file.open(f"{key}.npy") as array:
-            version = np.lib.format.read_magic(array)
-            read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
-            shape, _, dtype = read(array)
-            return shape, dtype
-
-    def _load(self, key: str) -> np.ndarray:
-        with np.load(self.path, allow_pickle=False) as arrays:
-            return arrays[key]
+    opener = NpzFile
 
 
 class H5(_Arrays):
@@ -131,19 +94,16 @@ class H5(_Arrays):
 
     name = "h5"
     kind = ".h5"
+    opener = h5py.File
 
     def __init__(self, *, path: str | Path | None, in_memory: bool = True, **options: Any) -> None:
         self.in_memory = in_memory
         super().__init__(path=path, **options)
 
-    def available(self) -> list[str]:
-        return h5_keys(self.path)
-
-    def inspect(self, images: str, labels: str) -> tuple[Sequence[int], Tensor]:
-        return inspect_h5(self.path, images, labels, column=target_column)
-
-    def read(self, images: str, labels: str) -> Pool:
-        return (read_h5 if self.in_memory else open_h5)(self.path, images, labels, column=target_column)
+    def pools(self) -> Pools:
+        if self.in_memory:
+            return super().pools()
+        return Pools(**{part: open_pool(self.path, *keys, target_column) for part, keys in self.keys.items()})
 
 
 @contextmanager
@@ -151,7 +111,7 @@ def _named(path: Path) -> Iterator[None]:
     """What goes wrong names the file."""
     try:
         yield
-    except (KeyError, ValueError, *DAMAGE) as error:
+    except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}.") from error
 
 
@@ -203,20 +163,17 @@ def _one_kind(columns: Sequence[Tensor]) -> Literal["class", "labels", "values"]
     return "class" if columns[0].dim() == 1 else "labels"
 
 
-def _column_names(columns: Sequence[Tensor], names: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of labels or values: those given, or numbers."""
+def _names(
+    columns: Sequence[Tensor], kind: Literal["class", "labels", "values"], names: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Those given, if they fit to the labels of all parts, or numbers."""
+    if kind == "class":
+        low, high = min(int(column.min()) for column in columns), max(int(column.max()) for column in columns)
+        classes = high + 1 if names is None else len(names)
+        if low < 0 or high >= classes:
+            raise ValueError(f"labels must be from 0 to {classes - 1}, but they reach from {low} to {high}")
+        return tuple(map(str, names or range(classes)))
     k = columns[0].shape[1]
     if names is not None and len(names) != k:
         raise ValueError(f"names must be {k}, one for each of the labels or values, but are {len(names)}")
-    word = "value" if columns[0].is_floating_point() else "label"
-    return tuple(map(str, names or (f"{word} {n}" for n in range(k))))
-
-
-def _class_names(labels: Sequence[Tensor], names: Sequence[str] | None) -> tuple[str, ...]:
-    highest = max(int(column.max()) for column in labels)
-    if min(int(column.min()) for column in labels) < 0 or (names is not None and highest >= len(names)):
-        raise ValueError(
-            f"labels must be from 0 to {highest if names is None else len(names) - 1}, but they reach from "
-            f"{min(int(column.min()) for column in labels)} to {highest}"
-        )
-    return tuple(map(str, range(highest + 1) if names is None else names))
+    return tuple(map(str, names or (f"{kind.removesuffix('s')} {n}" for n in range(k))))

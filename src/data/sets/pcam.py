@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from src.data.io.archive import gunzip
+from src.data.io.arrays import open_pool
 from src.data.io.fetch import File
-from src.data.io.h5 import open_h5
 from src.data.io.store import digest
 from src.data.sets.published import Published
 from src.data.sources import Card, Pools
 from src.data.warp import Border
 
-_HOME = "https://zenodo.org/records/2546921/files/"
+_HOME = "https://zenodo.org/records/2546921/files"
+_NAME = "camelyonpatch_level_2_split_{}.h5.gz"
 _SUMS = {
     "train_x": ("d619e741468a7ab35c7e4a75e6821b7e7e6c9411705d45708f2a0efc8960656c", 6_421_353_462),
     "train_y": ("b74126d2c01b20d3661f9b46765d29cf4e4fba6faba29c8e0d09d406331ab75a", 21_378),
@@ -24,11 +25,6 @@ _SUMS = {
     "test_y": ("0a522005fccc8bbd04c5a117bfaf81d8da2676f03a29d7499f71d0a0bd6068ef", 3_040),
 }
 """Of the compressed files. The publisher's README has the sums of valid and test exchanged, as its author says."""
-
-
-def _file(part: str, sha256: str, size: int) -> File:
-    name = f"camelyonpatch_level_2_split_{part}.h5.gz"
-    return File(name, f"sha256:{sha256}", size, (_HOME + name,))
 
 
 class Pcam(Published):
@@ -44,7 +40,9 @@ class Pcam(Published):
         "Veeling, Linmans, Winkens, Cohen, Welling: Rotation Equivariant CNNs for Digital Pathology. MICCAI, 2018",
         "https://github.com/basveeling/pcam",
     )
-    files: ClassVar[tuple[File, ...]] = tuple(_file(part, *facts) for part, facts in _SUMS.items())
+    files: ClassVar[tuple[File, ...]] = tuple(
+        File.below([_HOME], _NAME.format(part), f"sha256:{sha256}", size) for part, (sha256, size) in _SUMS.items()
+    )
     labels: ClassVar[tuple[str, ...]] = ("no tumour", "tumour")
     channels = 3
     native = (96, 96)
@@ -73,6 +71,6 @@ class Pcam(Published):
                 ) from error
         files = list(self.unpacked.values())
         try:
-            return Pools(*(open_h5(x, "x", "y", y) for x, y in zip(files[::2], files[1::2], strict=True)))
+            return Pools(*(open_pool(x, "x", "y", labels_path=y) for x, y in zip(files[::2], files[1::2], strict=True)))
         except ValueError as error:
             raise ValueError(f"{error} To have it unpacked again, remove {files[0].parent}.") from error

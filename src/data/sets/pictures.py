@@ -23,8 +23,6 @@ from src.data.warp import Border
 from src.require import require
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-_GREY = {"1", "L", "LA", "La", "F"}
-"""Modes of Pillow with one channel, besides those of integers, I and I;16 and so on."""
 _LIKE_PARTS = {"training", "testing", *chain(*PARTS.values())}
 """Folders that are hardly classes if there are folders in them."""
 
@@ -71,7 +69,7 @@ class ImageFolder(Source):
         first = _open(self.pictures["learn"][0].file)
         what = "1 or 3, or null for those of the first picture"
         require("channels", channels, channels in (None, 1, 3), what)
-        self.channels = channels or (1 if first.mode.startswith("I") or first.mode in _GREY else 3)
+        self.channels = channels or (1 if Image.getmodebase(first.mode) == "L" else 3)
         self.native = (first.height, first.width) if size is None else canvas(size)
         self.decode = _Decode(self.native, self.channels, strict=size is None)
         self.recommended = COUNTS[tuple(self.pictures)[1:]]
@@ -81,23 +79,21 @@ class ImageFolder(Source):
         return super().about() | {"pictures": self._listing()}
 
     def pools(self) -> Pools:
+        lazy = Pools(**{part: self._pool(pictures) for part, pictures in self.pictures.items()})
         if not self.in_memory:
-            return self._pools()
+            return lazy
         name = f"pictures-{digest({'version': VERSION, 'listing': self._listing()})}.npz"
-        return keep(self.cache and self.cache / name, self._read)
 
-    def _pools(self) -> Pools:
-        return Pools(**{part: self._pool(pictures) for part, pictures in self.pictures.items()})
+        def read() -> Pools:
+            return Pools(*(pool and Pool(pool.images[:], pool.labels) for pool in lazy))
+
+        return keep(self.cache and self.cache / name, read, Pools, Pool)
 
     def _pool(self, pictures: Sequence[_Picture]) -> Pool:
         numbers = {label: number for number, label in enumerate(self.labels)}
         labels = torch.tensor([numbers[picture.label] for picture in pictures])
         read = partial(_read_rows, self.decode, tuple(str(picture.file) for picture in pictures))
         return Pool(Lazy(read, torch.arange(len(labels)), (len(labels), self.channels, *self.native)), labels)
-
-    def _read(self) -> Pools:
-        lazy = self._pools()._asdict()
-        return Pools(**{part: Pool(pool.images[:], pool.labels) for part, pool in lazy.items() if pool})
 
     def _listing(self) -> list[Any]:
         """All that decides what is decoded: a file that was changed is read again."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from src.data.io.fetch import File, locate
 from src.data.io.store import digest
-from src.data.sources import VERSION, Pools, Source, keep
+from src.data.sources import VERSION, Pool, Pools, Source, keep
 
 
 class Published(Source):
@@ -59,10 +59,8 @@ class Published(Source):
         return locate(self.originals, self.folders, self.mirrors)
 
     def pools(self) -> Pools:
-        if not self.slow:
-            return self.checked(self.read(self.locate()))
         file = self.cache / f"originals-{digest({'version': VERSION, 'sums': self._sums()})}.npz"
-        return keep(file, lambda: self.checked(self.read(self.locate())))
+        return keep(file if self.slow else None, lambda: self.checked(self.read(self.locate())), Pools, Pool)
 
     def checked(self, pools: Pools) -> Pools:
         """The same.

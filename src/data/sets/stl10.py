@@ -32,14 +32,11 @@ class Stl10(Published):
         "https://cs.stanford.edu/~acoates/stl10/",
     )
     files = (
-        File(
+        File.below(
+            ("https://cs.stanford.edu/~acoates/stl10", "http://ai.stanford.edu/~acoates/stl10"),
             "stl10_binary.tar.gz",
             "sha256:f31fd99273a1acb8609c8db427cebb1de3f71de77758cdc0e22956e1289b9866",
             2_640_397_119,
-            (
-                "https://cs.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
-                "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
-            ),
         ),
     )
     slow = True
