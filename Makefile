@@ -65,9 +65,10 @@ data: setup ## Download, verify and describe a data set: make data DATA=cifar10
 show: setup ## Draw samples before and after augmentation: make show DATA=cifar10 ARGS="augment=crop_flip"
 	$(BIN)/python scripts/show.py $(if $(DATA),dataset=$(DATA)) $(if $(filter command line,$(origin EXP)),experiment=$(EXP)) $(ARGS)
 
-# A process for each core, each with one thread: most tests are too small to share.
+# A process for each core, each with one thread: most tests are too small to share. Files go to whichever process is free,
+# the longest first (tests/conftest.py), and what a file prepares is prepared once.
 test: .venv/.installed-sweep ## Run all tests, or those of a minute: make test [JOBS=4] ARGS="-m quick"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-resume: setup ## Kill a run over and over, and compare what it comes to: docs/reliability.md
 	$(BIN)/python tests/kills.py $(ARGS)

@@ -22,6 +22,7 @@ class Lazy:
         border: what that brings in.
 
     Example:
+        >>> import torch
         >>> images = Lazy(lambda rows: rows[:, None, None, None].byte(), torch.arange(5), (5, 1, 1, 1))
         >>> images[torch.tensor([3, 1])].flatten().tolist()
         [3, 1]

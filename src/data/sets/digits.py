@@ -6,7 +6,6 @@ from math import sqrt
 from typing import ClassVar
 
 import torch
-from sklearn.datasets import load_digits
 
 from src.data.sources import Card, Pool, Pools, Source
 
@@ -48,6 +47,8 @@ class Digits(Source):
         return
 
     def pools(self) -> Pools:
+        from sklearn.datasets import load_digits  # half a second, for which other data need not wait
+
         bunch = load_digits()
         images = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8)[:, None]
         return Pools(learn=Pool(images, torch.from_numpy(bunch.target).long()))
