@@ -5,6 +5,7 @@ DATA ?=
 RUN ?=
 RUNS ?=
 METRIC ?=
+STUDY ?= alias
 SWEEP ?= grid
 GPUS ?=
 NODES ?=
@@ -14,7 +15,7 @@ JOBS ?= auto
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep resume evaluate runs compare report demo tutorial doctor data show test test-resume lint format tensorboard docs bench bench-data
+.PHONY: help setup train sweep resume evaluate runs compare report study demo tutorial doctor data show test test-resume lint format tensorboard docs bench bench-data
 
 FLAGS = $(if $(FRESH),--fresh) $(if $(FORCE),--force) $(if $(DRY),--dry-run)
 PLACE = $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.num_nodes=$(NODES))
@@ -87,6 +88,9 @@ tensorboard: setup ## Show runs at http://localhost:6006: make tensorboard [EXP=
 report: setup ## One page of a run, or of several: make report RUN=logs/quickstart/seed0-1a2b3c4d, or RUNS="logs/... logs/..."
 	@$(if $(RUN)$(RUNS),:,echo "error: RUN must be the folder of a run, or RUNS several; make runs lists them" >&2; exit 1)
 	$(BIN)/python scripts/report.py $(RUN) $(RUNS) $(ARGS)
+
+study: setup ## Train variants side by side, and test them on moved images: make study STUDY=alias [ARGS="--seeds 0"]
+	$(BIN)/python scripts/study.py --study $(STUDY) $(ARGS)
 
 demo: setup ## Train a G-CNN and a CNN of its size on upright digits, test both on rotated ones, and draw it
 	$(BIN)/python scripts/demo.py $(ARGS)

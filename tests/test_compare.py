@@ -86,8 +86,11 @@ def test_there_must_be_complete_runs(make: Callable[..., Path], logs: Path) -> N
 @pytest.mark.parametrize(
     ("overrides", "labels"),
     [
-        (["group=p4", "group=se2"], {"group.elements=[4]", "group.elements=[8]"}),
-        (["group=p4m", "group=se2"], {"group.H=O2 group.elements=[4,2]", "group.H=SO2 group.elements=[8]"}),
+        (["group=p4", "group=se2"], {"group.elements=[4] group.low_pass=0.0", "group.elements=[8] group.low_pass=0.6"}),
+        (
+            ["group=p4m", "group=se2"],
+            {"group.H=O2 group.elements=[4,2] group.low_pass=0.0", "group.H=SO2 group.elements=[8] group.low_pass=0.6"},
+        ),
         (["kernel=lattice", "kernel=siren"], {"kernel=Lattice", "kernel=Siren"}),
         (
             ["kernel=lattice", "kernel=siren", "kernel.omega_0=5"],

@@ -116,7 +116,7 @@ def test_nets_differ_in_nothing_else() -> None:
     # Those of the model are the same again, as it holds the net.
     keys = {key.removeprefix("model.").removeprefix("net.").removeprefix("conv.") for key in differing}
     assert {key.partition(".")[0] for key in keys} == {
-        *("name", "hidden_sizes", "group", "elements", "sampling", "kernel", "mask", "implementation")
+        *("name", "hidden_sizes", "group", "elements", "sampling", "low_pass", "kernel", "mask", "implementation")
     }
 
 

@@ -137,7 +137,8 @@ def test_a_broken_layer_is_found(name: str) -> None:
 def test_half_precision_promises_nothing_on_the_lattice() -> None:
     measured = measure(make().bfloat16(), *pictures(), **FEW)
     assert measured.flaw is None
-    assert 1e-3 < measured.errors["lattice"]["logits"] < 0.5
+    # There may be none, as kernels are evaluated once for coordinates that several elements share.
+    assert measured.errors["lattice"]["logits"] < 0.5
 
 
 def test_precision_is_that_of_the_net_and_no_less() -> None:

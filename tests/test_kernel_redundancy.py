@@ -30,6 +30,7 @@ from src.analysis.redundancy import (
 from src.callbacks.kernel_redundancy import KernelRedundancy
 from src.groups import O2, SO2, Dilation, Group, Product, Reflection
 from src.models import GConv
+from src.models.kernel import _join
 from src.models.nets import CKGResNet
 
 SIM2 = Product(SO2(), Dilation(1.74))
@@ -65,20 +66,23 @@ def check_spectrum(found: Spectrum, values: list[float], tolerance: float = 1e-9
 
 
 class Table(nn.Module):
-    """A kernel net of values known beforehand, (b, y, x) times one number per channel."""
+    """A kernel net of values known beforehand, (b, y, x) times one number per channel, at coordinates (b, y, x, k)."""
 
-    def __init__(self, values: Tensor, channels: int = 6) -> None:
+    def __init__(self, values: Tensor, coordinates: Tensor, channels: int = 6) -> None:
         super().__init__()
-        self.values = values[None, ..., None] * torch.arange(1.0, channels + 1, dtype=values.dtype)
+        self.values = values.flatten()[:, None] * torch.arange(1.0, channels + 1, dtype=values.dtype)
+        self.coordinates = coordinates.flatten(0, 2)
 
     def forward(self, coordinates: Tensor) -> Tensor:
-        return self.values
+        return self.values[torch.cdist(coordinates, self.coordinates).argmin(-1)]
 
 
 def layer_of(values: Tensor, group: Group, elements: tuple[int, ...]) -> GConv:
     """A layer, in double precision, whose kernels are multiples of (b, y, x)."""
     conv = make("oi x h", group, elements, values.shape[-1]).double()
-    conv.kernel.nets[0] = Table(values)
+    kernel = conv.kernel
+    coordinates = kernel._coordinates(group.identity, kernel.grid, kernel.offsets())
+    kernel.nets[0] = Table(values, _join([coordinates["x"], coordinates["h"]])[0])
     return conv
 
 

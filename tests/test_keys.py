@@ -171,7 +171,7 @@ def test_the_nearest_key_is_named(overrides: str) -> None:
 
 
 def test_every_group_of_the_configuration_is_among_them() -> None:
-    others = {"experiment", "protocol", "method", "sweep"}  # which are not read by a run
+    others = {"experiment", "protocol", "method", "study", "sweep"}  # which are not read by a run
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()} - others
     assert groups <= {key.split(".")[0] for key, *_ in SPELLING.values()}
     assert groups <= {key.split(".")[0] for key in MORE.values()}
@@ -180,8 +180,8 @@ def test_every_group_of_the_configuration_is_among_them() -> None:
 OTHERS = {
     "+dataset.path=x": "`dataset.path` is not an argument of src.data.ImageDataModule or src.data.Digits. There are: ",
     "dataset=npz +dataset.in_memory=true": "`dataset.in_memory` is not an argument of .*Npz",
-    "+group.max_scale=2": "`group.max_scale` is not .* There are: group.H, group.elements, group.sampling.",
-    "group=p4m +group.max_scale=2": "`group.max_scale` is not .* There are: group.H, group.elements, group.sampling.",
+    "+group.max_scale=2": "`group.max_scale` is not .* There are: group.H, group.elements, group.low_pass, group.samp",
+    "group=p4m +group.max_scale=2": "`group.max_scale` is not .* There are: group.H, group.elements, group.low_pass",
     "+group.H.foo=2": "`group.H.foo` is not an argument of src.groups.SO2; leave it out",
     "+trainer.max_epochs=3": "`trainer.max_epochs` is given by `train.epochs`",
     "~net.conv": "`net.conv` must be given, as src.models.nets.CKGResNet requires it; add .net.conv=",

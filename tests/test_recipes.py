@@ -22,6 +22,8 @@ RECIPES = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 PARAMETERS = {
     "quickstart": 255_242,
     "se2_separable": 755_370,
+    "se2_separable_paper": 755_370,
+    "se2_nonseparable_paper": 716_490,
     "se2_nonseparable": 716_490,
     "r2xrplus_separable": 755_370,
     "sim2_separable": 794_602,

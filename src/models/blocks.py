@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from math import comb
 
 import torch
 import torch.distributed as dist
@@ -12,10 +14,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from src.models.border import Border
 from src.models.field import Field, Pointwise
 from src.models.gconv import GConv
 from src.require import require_choice, require_probability
 
+POOLINGS = ("max", "mean", "blur", "max_blur")
 _ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU, "gelu": nn.GELU}
 
 
@@ -86,6 +90,7 @@ class Layers:
         normalisation: `batch`, `instance` (per sample and channel), `layer` (per sample) or `none`.
         activation: `relu`, `elu` or `gelu`.
         dropout: probability in [0, 1).
+        border: `zeros` or `disc`; see `Border`.
 
     Raises:
         ValueError: if one of them is none of these.
@@ -95,6 +100,7 @@ class Layers:
     normalisation: str = "batch"
     activation: str = "relu"
     dropout: float = 0.0
+    border: str = "zeros"
 
     def __post_init__(self) -> None:
         require_choice("normalisation", self.normalisation, tuple(_NORMS))
@@ -110,24 +116,34 @@ class Layers:
         return _HEAD_NORMS[self.normalisation](features)
 
     def activate(self) -> nn.Module:
-        """Activation, then dropout if any."""
-        activation = Pointwise(_ACTIVATIONS[self.activation]())
-        return nn.Sequential(activation, Pointwise(nn.Dropout(self.dropout))) if self.dropout else activation
+        """Activation, then dropout and a border if any."""
+        layers: list[nn.Module] = [Pointwise(_ACTIVATIONS[self.activation]())]
+        if self.dropout:
+            layers.append(Pointwise(nn.Dropout(self.dropout)))
+        if self.border != "zeros":
+            layers.append(Border(self.border))
+        return nn.Sequential(*layers) if len(layers) > 1 else layers[0]
 
 
 class SpatialPool(nn.Module):
     """Halve the image: over 2 x 2 pixels for even sizes, or over 3 x 3 with a border for odd ones.
 
+    A maximum or mean of few pixels leaves what is finer than the halved image can hold, and that does not turn with an
+    image, save by quarter turns. The binomial filter takes it out first: 4 x 4 for even sizes, 5 x 5 for odd ones, and
+    3 x 3 after a maximum.
+
     Args:
-        kind: `max` or `mean`.
+        kind: `max`; `mean`; `blur`, the binomial filter alone; or `max_blur`, of the maxima at every pixel.
         kernel_size: 2 or 3.
+
+    Reference: Making Convolutional Networks Shift-Invariant Again (Zhang, 2019), https://arxiv.org/abs/1904.11486
     """
 
     stride = 2
 
     def __init__(self, kind: str = "max", kernel_size: int = 2) -> None:
         super().__init__()
-        require_choice("pooling", kind, ("max", "mean"))
+        require_choice("pooling", kind, POOLINGS)
         require_choice("pool_size", kernel_size, (2, 3))
         self.kind, self.kernel_size, self.padding = kind, kernel_size, kernel_size - 2
 
@@ -139,10 +155,28 @@ class SpatialPool(nn.Module):
             raise ValueError(
                 f"`pooling` needs 2 x 2 pixels or more, but got {tuple(field.values.shape[-2:])}; pool less."
             )
-        geometry = {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
+        return field.with_planes(self._pool(field.planes()))
+
+    def _pool(self, planes: Tensor) -> Tensor:
+        """(n, k, y, x) -> (n, k, y', x')."""
+        size, stride, padding = self.kernel_size, self.stride, self.padding
+        if self.kind == "mean":
+            return F.avg_pool2d(planes, size, stride, padding, count_include_pad=False)
         if self.kind == "max":
-            return field.with_planes(F.max_pool2d(field.planes(), **geometry))
-        return field.with_planes(F.avg_pool2d(field.planes(), **geometry, count_include_pad=False))
+            return F.max_pool2d(planes, size, stride, padding)
+        if self.kind == "blur":
+            return _binomial(planes, size + 2)
+        # Maxima of 2 x 2 pixels lie between them, and are an odd number where pixels are an even one.
+        return _binomial(F.max_pool2d(planes, size, 1, padding), 3)
+
+
+def _binomial(planes: Tensor, size: int) -> Tensor:
+    """Every second pixel of planes (n, k, y, x), smoothed by the binomial filter; beyond the border is nothing."""
+    line = planes.new_tensor([comb(size - 1, n) for n in range(size)])
+    weight = torch.outer(line, line).expand(planes.shape[1], 1, size, size)
+    geometry = {"stride": 2, "padding": (size - 1) // 2}
+    inside = F.conv2d(torch.ones_like(planes[:1, :1]), weight[:1], **geometry)
+    return F.conv2d(planes, weight, groups=len(weight), **geometry) / inside
 
 
 class ResidualBlock(nn.Module):
@@ -176,13 +210,32 @@ class ResidualBlock(nn.Module):
         self.skip = layers.conv(in_channels, out_channels, kernel_size=1, padding=0, stride=stride) if changes else None
 
     def forward(self, field: Field) -> Field:
-        main = self.activate1(self.norm1(self.conv1(field)))
         if self.skip is None:
-            main, skip = self.norm2(self.conv2(main, field.elements)), field
+            main, skip = self._main(field, field.elements), field
         else:
-            main = self.norm2(self.conv2(main))
+            main = self._main(field, None)
             skip = self.skip(field, main.elements)
         return self.activate2(Field(main.values + skip.values, main.elements))
+
+    def _main(self, field: Field, elements: Tensor | None) -> Field:
+        """The main path, onto the given elements or those that its last convolution draws."""
+        return self.norm2(self.conv2(self.activate1(self.norm1(self.conv1(field))), elements))
+
+
+class PaperBlock(ResidualBlock):
+    """As in the paper's code: an activation before the sum as well, and a kernel half as wide in the skip."""
+
+    def __init__(self, in_channels: int, out_channels: int, layers: Layers) -> None:
+        super().__init__(in_channels, out_channels, layers)
+        self.activate_main = layers.activate()
+        if self.skip is not None:
+            kernel = layers.conv.keywords["kernel"]
+            narrow = partial(kernel, hidden_size=kernel.keywords.get("hidden_size", 64) // 2)
+            size = {"kernel_size": 1, "padding": 0, "stride": self.skip.stride}
+            self.skip = layers.conv(in_channels, out_channels, kernel=narrow, **size)
+
+    def _main(self, field: Field, elements: Tensor | None) -> Field:
+        return self.activate_main(super()._main(field, elements))
 
 
 class Head(nn.Sequential):
@@ -208,17 +261,21 @@ class Invariants(nn.Module):
     """Pool over elements and pixels: (n, c, b, y, x) to (n, c).
 
     Args:
-        kind: `max` or `mean`.
+        kind: `max` or `mean` over both; or `max_mean`, the mean over pixels of the maximum over elements: elements
+            are few and mean something on their own, whereas the largest pixel is another one between the quarter turns.
     """
 
     def __init__(self, kind: str = "max") -> None:
         super().__init__()
-        require_choice("readout", kind, ("max", "mean"))
+        require_choice("readout", kind, ("max", "mean", "max_mean"))
         self.kind = kind
 
     def extra_repr(self) -> str:
         return self.kind
 
     def forward(self, field: Field) -> Float[Tensor, "n c"]:
+        pixels = field.pixels()
+        if self.kind == "max_mean":
+            return pixels.amax(-2).flatten(1, 2).mean(1)
         pool = torch.amax if self.kind == "max" else torch.mean
-        return pool(field.pixels().flatten(1, -2), 1)
+        return pool(pixels.flatten(1, -2), 1)

@@ -58,6 +58,8 @@ class GConv(nn.Module):
         implementation: a name or formula of `Factorisation`.
         kernel: makes a kernel net from (axes, channels).
         mask: makes a mask from (axes), or none.
+        low_pass: standard deviation in pixels of the Gaussian that smooths kernels before they are sampled; 0 for none.
+        init: `unit`, which preserves variance, or `paper`; see `GroupKernel`.
         stride: of the output pixels.
         padding: zeros on each side; none keeps the image size and needs an odd kernel.
         bias: add a trained bias per output channel.
@@ -86,6 +88,8 @@ class GConv(nn.Module):
         implementation: str | Factorisation,
         kernel: Callable[[Sequence[Axis], int], nn.Module] = Siren,
         mask: Callable[[Sequence[Axis]], nn.Module] | None = None,
+        low_pass: float = 0.0,
+        init: str = "unit",
         stride: int = 1,
         padding: int | None = None,
         bias: bool = False,
@@ -95,6 +99,7 @@ class GConv(nn.Module):
         super().__init__()
         require_positive(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride)
         require_choice("sampling", sampling, ("grid", "random"))
+        require_choice("init", init, ("unit", "paper"))
         require_choice("path", path, ("auto", "dense", "sequential"))
         is_parsed = isinstance(implementation, Factorisation)
         factorisation = implementation if is_parsed else Factorisation(implementation)
@@ -108,7 +113,9 @@ class GConv(nn.Module):
                 f"`path` sequential needs a kernel whose sums can be taken in turn, but {factorisation.formula!r} is "
                 "not separable in that way; use 'dense' or 'auto'."
             )
-        self.kernel = GroupKernel(in_channels, out_channels, kernel_size, group, elements, factorisation, kernel, mask)
+        self.kernel = GroupKernel(
+            in_channels, out_channels, kernel_size, group, elements, factorisation, kernel, mask, low_pass, init
+        )
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.draws = _SeededGenerator() if sampling == "random" else None
         self.forget()

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from math import prod
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis, Group
 from src.models.factorisation import Factorisation
 from src.models.kernels import Constant
+from src.models.low_pass import LowPass
 
 
 class GroupKernel(nn.Module):
@@ -35,6 +38,9 @@ class GroupKernel(nn.Module):
         factorisation: which channels and coordinates each kernel net depends on.
         kernel: makes a kernel net from (axes, channels).
         mask: makes a mask from (axes), or none.
+        low_pass: standard deviation in pixels, those of an undilated kernel, of the Gaussian that smooths it; or 0.
+        init: `unit`, as said above; or `paper`, as in its code: the last layers of kernel nets are divided by the root
+            of i k^2 instead, and elements are summed.
     """
 
     def __init__(
@@ -47,6 +53,8 @@ class GroupKernel(nn.Module):
         factorisation: Factorisation,
         kernel: Callable[[Sequence[Axis], int], nn.Module],
         mask: Callable[[Sequence[Axis]], nn.Module] | None,
+        low_pass: float = 0.0,
+        init: str = "unit",
     ) -> None:
         super().__init__()
         self.channels = {"o": out_channels, "i": in_channels}
@@ -60,11 +68,16 @@ class GroupKernel(nn.Module):
         # Part of what a trained kernel means, hence in the state: setting other elements must not rescale it.
         self.register_buffer("gain", torch.tensor(1.0))
         self.gain.fill_(self.summed / (in_channels * self._energy()) ** 0.5)
+        self.low_pass = LowPass(low_pass * self._pitch) if low_pass and kernel_size > 1 else None
         self.forget()
+        if self.low_pass is not None:
+            self.gain.mul_(self._loss())
+        if init == "paper":
+            self._scale_as_paper()
 
     def forget(self) -> None:
         """Drop the coordinates that are kept from one forward pass to the next."""
-        self._known: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
+        self._known: list[tuple[Tensor, Tensor, list[_Sampling]]] = []
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -103,9 +116,9 @@ class GroupKernel(nn.Module):
         Returns:
             (a, b, y, x, o, i), of size 1 where it does not depend on an index
         """
-        coordinates = self._window(a, b) if u is None else self._coordinates(a, b, u)
+        sampling = self._window(a, b) if u is None else self._samplings(a, b, u)
         with torch.autocast(self.gain.device.type, enabled=False):
-            return reduce(torch.mul, [self._factor(n, coordinates) for n in factors])
+            return reduce(torch.mul, [self._factor(n, sampling[n]) for n in factors])
 
     def envelope(self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> Float[Tensor, "#a #b #y #x"]:
         """What multiplies the product of all kernel nets: every mask, 1/|det h_a| and the gain.
@@ -117,10 +130,8 @@ class GroupKernel(nn.Module):
         Returns:
             (a, b, y, x), of size 1 where it does not depend on an index
         """
-        coordinates = self._coordinates(a, b, self.offsets())
-        scales = [self._factor_envelope(n, coordinates) for n in range(len(self.nets))]
-        one = torch.ones_like(coordinates["1/det"][:1])
-        return reduce(torch.mul, [scale for scale in scales if scale is not None], one)[..., 0]
+        samplings = self._samplings(a, b, self.offsets())
+        return reduce(torch.mul, [each.envelope for each in samplings])[..., 0] * (self.gain / self.summed)
 
     def offsets(self) -> Float[Tensor, "k k 2"]:
         """The window's coordinates (y, x, 2), on [-extent, extent]^2; a 1x1 window is the origin."""
@@ -128,25 +139,56 @@ class GroupKernel(nn.Module):
         line = torch.linspace(-extent, extent, self.kernel_size, dtype=torch.float64)
         return torch.stack(torch.meshgrid(line, line, indexing="ij"), -1)
 
-    def _factor(self, n: int, coordinates: dict[str, Tensor]) -> Tensor:
+    @property
+    def _pitch(self) -> float:
+        """The distance of two pixels in kernel coordinates."""
+        return 2 * self.group.extent / (self.kernel_size - 1)
+
+    def _factor(self, n: int, sampling: _Sampling) -> Tensor:
+        """The values of factor n, (a, b, y, x, o, i), evaluated once for each of its distinct coordinates."""
         factor = self.factorisation.factors[n]
-        # A factor of no coordinates still wants a tensor (1, 1, 1, 1, 0) of them.
-        inputs = [coordinates[word] for word in factor.coordinates] or [coordinates["1/det"][:1, ..., :0]]
-        values = self.nets[n](_join(inputs))
-        scale = self._factor_envelope(n, coordinates)
-        values = values if scale is None else values * scale
+        values = self._values(n, sampling.rows)
+        if n == 0:
+            values = values * (self.gain / self.summed)
+        # The last row is for where the mask is zero.
+        values = F.embedding(sampling.index, F.pad(values, (0, 0, 0, 1)), len(values)) * sampling.envelope
         values = values.unflatten(-1, [self.channels[letter] for letter in factor.channels])
         return {"oi": values, "io": values.mT, "o": values[..., None], "i": values[..., None, :]}[factor.channels]
 
-    def _factor_envelope(self, n: int, coordinates: dict[str, Tensor]) -> Tensor | None:
+    def _values(self, n: int, rows: Tensor) -> Tensor:
+        """Of kernel net n at coordinates, (p, columns) -> (p, values)."""
+        words = self.factorisation.factors[n].coordinates
+        if self.low_pass is None or "x" not in words:
+            return self.nets[n](rows)
+        before = sum(axis.columns for word in words[: words.index("x")] for axis in self._axes(word))
+        return self.low_pass(self.nets[n], rows, before)
+
+    @torch.no_grad()
+    def _scale_as_paper(self) -> None:
+        """Leave the scale to the weights, which makes steps of a given learning rate larger."""
+        self.gain.fill_(self.summed)
+        for net in self.nets:
+            last = net.output.weight if hasattr(net, "output") else net.weight
+            last.div_((self.channels["i"] * self.kernel_size**2) ** 0.5)
+
+    @torch.no_grad()
+    def _loss(self) -> float:
+        """By how much the low-pass shrinks the values of all kernel nets together: their ratio without and with it."""
+        ratio = 1.0
+        for n, sampling in enumerate(self._samplings(self.grid, self.grid, self.offsets())):
+            plain, smooth = self.nets[n](sampling.rows), self._values(n, sampling.rows)
+            ratio *= float(plain.square().mean() / smooth.square().mean()) ** 0.5
+        return ratio
+
+    def _factor_envelope(self, n: int, coordinates: dict[str, Tensor]) -> Tensor:
         """What multiplies the values of factor n, (a, b, y, x, 1): each mask once, by the first that carries it."""
-        scales = [self.gain / self.summed] if n == 0 else []
+        scales = [torch.ones_like(coordinates["1/det"][:1])]
         for word in self._first_words(n):
             if word in self.masks:
                 scales.append(self.masks[word](coordinates[word])[..., None])
             if word == "x":
                 scales.append(coordinates["1/det"])
-        return reduce(torch.mul, scales) if scales else None
+        return reduce(torch.mul, scales)
 
     def _first_words(self, n: int) -> list[str]:
         earlier = {word for factor in self.factorisation.factors[:n] for word in factor.coordinates}
@@ -172,12 +214,8 @@ class GroupKernel(nn.Module):
         words = {word for factor in self.factorisation.factors for word in factor.coordinates} - {"a"}
         return {word for word in words if word in ("x", "h") or "h" not in words}
 
-    @torch.inference_mode(False)
     def _coordinates(self, a: Tensor, b: Tensor, u: Tensor) -> dict[str, Tensor]:
-        """What kernels are functions of: (a, b, y, x, columns), of size 1 where it does not depend on an index.
-
-        They may be kept from an evaluation to a training step, for which tensors of inference mode would not do.
-        """
+        """What kernels are functions of: (a, b, y, x, columns), of size 1 where it does not depend on an index."""
         a, b, u = (x.detach().to("cpu", torch.float64) for x in (a, b, u))
         relative = self.group.relative(a, b)[:, :, None, None]
         coordinates = {
@@ -188,16 +226,53 @@ class GroupKernel(nn.Module):
         }
         for n, (part, own) in enumerate(zip(self.group.parts, self.group.split(relative), strict=True)):
             coordinates[f"h{n}"] = part.chart(own)
-        return {word: values.to(self.gain) for word, values in coordinates.items()}
-
-    def _window(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
-        """Coordinates on the k x k window, kept while the elements are the same tensors, as they are on a grid."""
-        for known_a, known_b, coordinates in self._known:
-            if known_a is a and known_b is b and _same_kind(coordinates["x"], self.gain):
-                return coordinates
-        coordinates = self._coordinates(a, b, self.offsets())
-        self._known = [(a, b, coordinates), *self._known[: len(self.nets)]]
         return coordinates
+
+    @torch.inference_mode(False)
+    def _samplings(self, a: Tensor, b: Tensor, u: Tensor) -> list[_Sampling]:
+        """Where each factor is evaluated.
+
+        They may be kept from an evaluation to a training step, for which tensors of inference mode would not do.
+        """
+        coordinates = self._coordinates(a, b, u)
+        samplings = []
+        for n, factor in enumerate(self.factorisation.factors):
+            # A factor of no coordinates still wants a tensor (1, 1, 1, 1, 0) of them.
+            own = _join([coordinates[word] for word in factor.coordinates] or [coordinates["1/det"][:1, ..., :0]])
+            samplings.append(_Sampling.of(own, self._factor_envelope(n, coordinates), self.gain))
+        return samplings
+
+    def _window(self, a: Tensor, b: Tensor) -> list[_Sampling]:
+        """Of the k x k window, kept while the elements are the same tensors, as they are on a grid."""
+        for known_a, known_b, samplings in self._known:
+            if known_a is a and known_b is b and _same_kind(samplings[0].envelope, self.gain):
+                return samplings
+        samplings = self._samplings(a, b, self.offsets())
+        self._known = [(a, b, samplings), *self._known[: len(self.nets)]]
+        return samplings
+
+
+class _Sampling(NamedTuple):
+    """Where a factor is evaluated: quarter turns of a kernel, for one, need the same values at other pixels."""
+
+    rows: Tensor
+    """Coordinates that are different from each other, and where the mask is not zero: (p, columns)."""
+    index: Tensor
+    """The row of every value, (a, b, y, x); p where the mask is zero."""
+    envelope: Tensor
+    """What multiplies the values, (a, b, y, x, 1)."""
+
+    @classmethod
+    def of(cls, coordinates: Tensor, envelope: Tensor, like: Tensor) -> _Sampling:
+        """From coordinates (a, b, y, x, columns) in double precision, for a kernel like `like`."""
+        inside = (envelope[..., 0] != 0).expand(coordinates.shape[:-1])
+        rows = coordinates[inside].round(decimals=12)  # far below what an image can tell, far above rounding
+        if rows.shape[1]:
+            rows, found = torch.unique(rows, dim=0, return_inverse=True)
+        else:
+            rows, found = rows[:1], torch.zeros(len(rows), dtype=torch.long)
+        index = torch.full(inside.shape, len(rows)).masked_scatter(inside, found)
+        return cls(rows.to(like), index.to(like.device), envelope.to(like))
 
 
 def _join(coordinates: Sequence[Tensor]) -> Tensor:

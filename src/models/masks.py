@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis
+from src.require import require_above, require_at_least
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,26 @@ class Disc:
         """(..., 2) -> (...)."""
         # Pixels at the edge stay inside whichever way rounding turns them.
         return (torch.linalg.vector_norm(u, dim=-1) <= 1 + 1e-4).to(u.dtype)
+
+
+@dataclass(frozen=True)
+class SoftDisc:
+    """1 up to the inner radius, then half a cosine down to 0 at the outer one.
+
+    A sharp edge cuts other pixels from a kernel that is turned by 45 degrees than from one that is not.
+    """
+
+    inner: float = 0.7
+    outer: float = 1.2
+
+    def __post_init__(self) -> None:
+        require_at_least(0, **{"mask.space.inner": self.inner})
+        require_above(self.inner, **{"mask.space.outer": self.outer})
+
+    def __call__(self, u: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
+        """(..., 2) -> (...)."""
+        progress = (torch.linalg.vector_norm(u, dim=-1) - self.inner) / (self.outer - self.inner)
+        return (1 + torch.cos(torch.pi * progress.clamp(0, 1))) / 2
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,30 @@ def _classification() -> _Config:
     return OmegaConf.to_container(OmegaConf.load(CONFIGS / "task" / "classification.yaml"), resolve=False)
 
 
+def _say_what_was_default(config: _Config) -> _Config:
+    """Options that older runs did not have, with what was done without them."""
+    conv = config.get("conv")
+    if not isinstance(conv, Mapping) or conv.get("_target_") != "src.models.GConv" or "low_pass" in conv:
+        return config
+
+    def named(node: Any) -> Any:
+        if isinstance(node, list):
+            return [named(value) for value in node]
+        if not isinstance(node, Mapping):
+            return node
+        return {**_DEFAULTS.get(node.get("_target_"), {}), **{name: named(value) for name, value in node.items()}}
+
+    return {**named(config), "group": {"low_pass": 0.0, **(config.get("group") or {})}}
+
+
+_DEFAULTS: Mapping[Any, _Config] = {
+    "src.models.GConv": {"low_pass": "${oc.select:group.low_pass,0.6}", "init": "unit"},
+    "src.models.kernels.Siren": {"phases": "all"},
+    "src.models.nets.CKGResNet": {"block": "residual", "border": "zeros", "last_kernel_size": 3},
+}
+"""Options that older runs lack, by the target of their node."""
+
+
 def _rename_targets(config: _Config) -> _Config:
     """Classes that have other names now."""
 
@@ -103,5 +127,5 @@ _TARGETS = {
     "src.models.masks.ScaleWindow": "src.models.masks.SmoothInterval",
     "src.data.mnist_rot": "src.data.MnistRot",
 }
-_STEPS: tuple[Callable[[_Config], _Config], ...] = (_move_observers, _give_task, _rename_targets)
+_STEPS: tuple[Callable[[_Config], _Config], ...] = (_move_observers, _give_task, _rename_targets, _say_what_was_default)
 """From the oldest to the newest. A change of the configuration that older runs lack adds a step at the end."""

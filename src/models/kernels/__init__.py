@@ -2,6 +2,6 @@
 
 from src.models.kernels.constant import Constant
 from src.models.kernels.lattice import Lattice
-from src.models.kernels.siren import Siren
+from src.models.kernels.siren import PaperSiren, Siren
 
-__all__ = ["Constant", "Lattice", "Siren"]
+__all__ = ["Constant", "Lattice", "PaperSiren", "Siren"]

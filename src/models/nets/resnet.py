@@ -7,18 +7,21 @@ from collections.abc import Callable, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.models.blocks import Head, Invariants, Layers, ResidualBlock, SpatialPool
+from src.models.blocks import POOLINGS, Head, Invariants, Layers, PaperBlock, ResidualBlock, SpatialPool
+from src.models.border import Border
 from src.models.exactness import check_exact, geometries
 from src.models.field import Field
 from src.models.gconv import GConv
-from src.require import require_choice
+from src.require import require_choice, require_positive
+
+_BLOCKS = {"residual": ResidualBlock, "paper": PaperBlock}
 
 
 class CKGResNet(nn.Module):
     """Lifting, then residual blocks each followed by a pool, a last convolution, invariants, and a head.
 
     The first width is that of lifting; every further one is a stage: a residual block to that width, norm, spatial
-    pool, activation. The last convolution has no padding and an odd kernel of 3 to 11 pixels, as the image has left.
+    pool, activation. The last convolution has no padding and an odd kernel of at most 11 pixels, as the image has left.
     With the trivial group it is a plain CNN.
 
     Args:
@@ -31,9 +34,13 @@ class CKGResNet(nn.Module):
         normalisation: see `Layers`.
         activation: see `Layers`.
         dropout: in the blocks; see `Layers`.
-        pooling: `max`, `mean` or `none`.
+        block: `residual`, or `paper` for that of its code.
+        border: of the images and of every activation, `zeros` or `disc`; see `Border`.
+        pooling: `max`, `mean`, `blur`, `max_blur` or `none`; see `SpatialPool`.
         pool_size: 2, or 3 for odd sizes.
-        readout: how invariants are pooled, `max` or `mean`.
+        last_kernel_size: pixels that the last kernel has at least, if the image has them left; the paper's code has 3.
+            At 3, kernels at even and odd multiples of 45 degrees share no pixel but the centre.
+        readout: how invariants are pooled, `max`, `mean` or `max_mean`; see `Invariants`.
         head: makes the head from (channels, classes, norm).
         exact: what to do where a layer is not exactly equivariant at this size: `require`, `warn` or `off`.
 
@@ -65,28 +72,34 @@ class CKGResNet(nn.Module):
         normalisation: str = "batch",
         activation: str = "relu",
         dropout: float = 0.0,
+        block: str = "residual",
+        border: str = "zeros",
         pooling: str = "max",
         pool_size: int = 2,
+        last_kernel_size: int = 3,
         readout: str = "max",
         head: Callable[..., nn.Module] = Head,
         exact: str = "warn",
     ) -> None:
         super().__init__()
         self.size = (size, size) if isinstance(size, int) else tuple(size)
-        require_choice("pooling", pooling, ("max", "mean", "none"))
+        require_positive(last_kernel_size=last_kernel_size)
+        require_choice("block", block, tuple(_BLOCKS))
+        require_choice("pooling", pooling, (*POOLINGS, "none"))
         first, *rest = _widths(hidden_sizes, widen_factor)
-        layers = Layers(conv, normalisation, activation, dropout)
+        layers = Layers(conv, normalisation, activation, dropout, border)
+        self.border = Border(border)
         lift = conv(in_channels, first, implementation="lifting", stride=1)
         self.group = lift.group
         self.lifting = nn.Sequential(lift, layers.norm(first), layers.activate())
         pools = [nn.Identity() if pooling == "none" else SpatialPool(pooling, pool_size) for _ in rest]
         self.stages = nn.Sequential()
         for before, after, pool in zip([first, *rest], rest, pools, strict=False):
-            block = ResidualBlock(before, after, layers)
-            self.stages.append(nn.Sequential(block, layers.norm(after), pool, layers.activate()))
+            made = _BLOCKS[block](before, after, layers)
+            self.stages.append(nn.Sequential(made, layers.norm(after), pool, layers.activate()))
         last = rest[-1] if rest else first
         left = self._left_over_pixels(lift.kernel_size)
-        kernel_size = _last_kernel_size(left, lift.kernel_size)
+        kernel_size = _last_kernel_size(left, lift.kernel_size, last_kernel_size)
         final = conv(last, last, kernel_size=kernel_size, padding=0, stride=1)
         self.final = nn.Sequential(final, layers.norm(last), layers.activate())
         self.invariants = Invariants(readout)
@@ -99,7 +112,7 @@ class CKGResNet(nn.Module):
 
     def features(self, images: Float[Tensor, "n c y x"]) -> Field:
         """(n, c, y, x) to the field before invariants are taken."""
-        return self.final(self.stages(self.lifting(Field.of_images(images, self.group))))
+        return self.final(self.stages(self.lifting(self.border(Field.of_images(images, self.group)))))
 
     def _left_over_pixels(self, kernel_size: int) -> int:
         """Pixels of the shorter side after all stages."""
@@ -127,7 +140,7 @@ def _widths(hidden_sizes: Sequence[int], widen_factor: float) -> list[int]:
     return [int(width) for width in widened]
 
 
-def _last_kernel_size(pixels: int, kernel_size: int) -> int:
-    """What the paper's code takes, clip(pixels - kernel_size, 3, 11), made odd and no larger than the image."""
-    size = min(max(pixels - kernel_size, 3), 11, pixels)
+def _last_kernel_size(pixels: int, kernel_size: int, least: int) -> int:
+    """What the paper's code takes, clip(pixels - kernel_size, least, 11), made odd and no larger than the image."""
+    size = min(max(pixels - kernel_size, least), 11, pixels)
     return size if size % 2 else size - 1

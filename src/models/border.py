@@ -1,0 +1,62 @@
+"""The border of an image: a square frame of zeros, which does not turn with the image, or a disc, which does."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from src.models.field import Field
+from src.require import require_choice
+
+_RIM = 1.0
+"""Pixels over which the disc fades."""
+
+
+class Border(nn.Module):
+    """Leave a field as it is, or fade it to zero outside of the disc that its pixels hold.
+
+    Convolutions see zeros beyond the border. Where a field has other values up to it, they see the frame of a square,
+    which does not turn with the image, and from layer to layer the frame reaches further inwards. A disc turns, and is
+    exact at quarter turns and flips.
+
+    Args:
+        kind: `zeros` or `disc`.
+
+    Raises:
+        ValueError: if it is none of these; from a disc, if the pixels are not a square.
+
+    Example:
+        >>> from src.groups import SO2
+        >>> Border("disc")(Field.of_images(torch.ones(1, 1, 3, 3), SO2())).values[0, 0, 0] < 1
+        tensor([[ True, False,  True],
+                [False, False, False],
+                [ True, False,  True]])
+    """
+
+    def __init__(self, kind: str = "zeros") -> None:
+        super().__init__()
+        require_choice("border", kind, ("zeros", "disc"))
+        self.kind = kind
+
+    def extra_repr(self) -> str:
+        return self.kind
+
+    def forward(self, field: Field) -> Field:
+        if self.kind == "zeros":
+            return field
+        y, x = field.values.shape[-2:]
+        if y != x:
+            raise ValueError(f"`border` disc needs square images, but got {y} x {x} pixels; use net.border=zeros.")
+        return Field(field.values * _disc(y, field.values.dtype, field.values.device), field.elements)
+
+
+@cache
+@torch.inference_mode(False)
+def _disc(n: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "n n"]:
+    """1 up to n / 2 pixels from the centre, less half of the rim; 0 beyond as much more."""
+    line = torch.arange(n, dtype=torch.float64) - (n - 1) / 2
+    radius = (line[:, None].square() + line.square()).sqrt()
+    return ((n / 2 - radius) / _RIM + 0.5).clamp(0, 1).to(device, dtype)

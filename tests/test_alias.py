@@ -1,0 +1,203 @@
+"""What keeps a net the same between the quarter turns: kernels, pools and borders; each with what fails without it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.analysis.moving import field_error
+from src.data.warp import rotate
+from src.groups import O2, SO2, Dilation, Group
+from src.models import Field, GConv
+from src.models.blocks import POOLINGS, SpatialPool
+from src.models.border import Border
+from src.models.kernels import Lattice, Siren
+from src.models.low_pass import LowPass
+from src.models.masks import Disc, Mask, SoftDisc
+
+SOFT, HARD = partial(Mask, space=SoftDisc()), partial(Mask, space=Disc())
+EIGHTH = torch.tensor([torch.pi / 4], dtype=torch.float64)
+
+
+def turned(kernels: Tensor, matrix: Tensor) -> Tensor:
+    """Kernels (n, y, x) between whose pixels a band-limited function is meant, zero outside, turned by a matrix."""
+    k = kernels.shape[-1]
+    line = torch.arange(k, dtype=torch.float64) - (k - 1) / 2
+    places = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1) @ torch.linalg.inv(matrix).T
+    down, right = (torch.sinc(places[..., axis, None] - line) for axis in (0, 1))
+    return torch.einsum("yxp,yxq,npq->nyx", down, right, kernels)
+
+
+def aliasing(low_pass: float, mask: partial, kernel: partial, kernel_size: int = 7) -> float:
+    """How far turned samples of a kernel are from samples of the turned kernel, at 45 degrees."""
+    group = SO2()
+    conv = GConv(
+        1,
+        64,
+        kernel_size,
+        group=group,
+        elements=(8,),
+        implementation="lifting",
+        kernel=kernel,
+        mask=mask,
+        low_pass=low_pass,
+    )
+    grid = conv.kernel.grid
+    with torch.no_grad():
+        upright, eighth = conv.weight(grid[:2], group.identity)[:, :, 0, 0].unbind(1)
+    return ((turned(upright, group.matrix(grid[1])) - eighth).norm() / eighth.norm()).item()
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("omega", "bound"), [(5.0, 0.2), (10.0, 0.2), (20.0, 0.3), (30.0, 0.4)])
+def test_samples_of_a_turned_kernel_are_turned_samples(omega: float, bound: float) -> None:
+    kernel = partial(Siren, first_omega_0=omega)
+    assert aliasing(0.6, SOFT, kernel) < bound
+    assert aliasing(0.0, HARD, kernel) > 1.4 * aliasing(0.6, SOFT, kernel)
+
+
+@pytest.mark.usefixtures("float64")
+def test_free_weights_alias_less_when_smoothed() -> None:
+    assert aliasing(0.6, SOFT, Lattice) < 0.25
+    assert aliasing(0.0, HARD, Lattice) > 0.5
+
+
+@pytest.mark.usefixtures("float64")
+def test_without_a_low_pass_fast_kernels_are_others_at_every_angle() -> None:
+    assert aliasing(0.0, SOFT, partial(Siren, first_omega_0=30.0)) > 0.8
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("group", "elements", "planes"), [(SO2(), (8,), 2), (O2(), (8, 2), 2), (SO2(), (4,), 1)])
+def test_each_coordinate_is_evaluated_once(group: Group, elements: tuple[int, ...], planes: int) -> None:
+    conv = GConv(1, 2, 5, group=group, elements=elements, implementation="lifting", low_pass=0.6)
+    seen: list[int] = []
+    conv.kernel.nets[0].hidden[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].numel() // 2 // 19))
+    conv.kernel.forget()
+    weight = conv.weight(conv.kernel.grid, group.identity)
+    # Quarter turns and flips of 25 pixels are these pixels; the centre is one for all angles.
+    assert seen == [25 * planes - (planes - 1)]
+    conv.kernel.nets[0].hidden[0]._forward_pre_hooks.clear()
+    alone = [conv.weight(element[None], group.identity) for element in conv.kernel.grid]
+    assert torch.allclose(weight, torch.cat(alone, 1), atol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_smoothed_kernel_is_the_mean_around_each_pixel() -> None:
+    net, coordinates = Siren(SO2().axes(8) * 2, 3), torch.rand(5, 4)  # a circle, then two columns of a plane
+    points, weights = LowPass(0.2)._points
+    expected = sum(w * net(coordinates + torch.cat([torch.zeros(2), p])) for p, w in zip(points, weights, strict=True))
+    assert torch.allclose(LowPass(0.2)(net, coordinates, 2), expected)
+    assert torch.allclose(LowPass(0.2)(nn.Sequential(net), coordinates, 2), expected), "any net, not a SIREN alone"
+    assert not torch.allclose(net(coordinates), expected, atol=1e-2)
+
+
+def test_a_gaussian_it_is() -> None:
+    points, weights = LowPass(1.0)._points
+    assert len(points) == 19
+    assert weights.sum() == pytest.approx(1)
+    for angle in (0.0, 0.3, 0.5):
+        direction = torch.tensor([torch.tensor(angle).cos(), torch.tensor(angle).sin()], dtype=torch.float64)
+        for pixels, expected in ((0.25, 0.64), (0.5, 0.17), (0.75, 0.02), (1.0, 0.0), (1.25, 0.0)):
+            waves = torch.cos(2 * torch.pi * pixels * 0.6 * points @ direction)
+            assert (weights * waves).sum().item() == pytest.approx(expected, abs=0.055)
+
+
+def test_parameters_and_state_do_not_know_of_it() -> None:
+    make = partial(GConv, 2, 3, 5, group=SO2(), elements=(8,), implementation="separable", mask=SOFT)
+    plain, smooth = make(), make(low_pass=0.6)
+    assert {name: value.shape for name, value in plain.state_dict().items()} == {
+        name: value.shape for name, value in smooth.state_dict().items()
+    }
+    smooth.load_state_dict(plain.state_dict())
+    assert not torch.allclose(plain.weight(*[plain.kernel.grid] * 2), smooth.weight(*[plain.kernel.grid] * 2))
+
+
+def test_it_smooths_dilated_kernels_as_much_as_themselves() -> None:
+    # In their own coordinates all scales are one function: what the smallest needs, all have.
+    conv = GConv(1, 4, 9, group=Dilation(2.0), elements=(2,), implementation="lifting", low_pass=0.6)
+    u = torch.rand(3, 3, 2, dtype=torch.float64)
+    small, large = conv.kernel.grid[:1], conv.kernel.grid[1:]
+    e = conv.group.identity
+    assert torch.allclose(conv.weight(large, e, 2 * u) * 4, conv.weight(small, e, u), atol=1e-5)
+
+
+def blob(n: int) -> Tensor:
+    """Smooth noise, zero towards the rim: (6, 2, n, n) in double precision."""
+    noise = torch.randn(12, 1, n, n, dtype=torch.float64)
+    line = torch.arange(n, dtype=torch.float64) - (n - 1) / 2
+    kernel = torch.exp(-torch.arange(-4, 5, dtype=torch.float64).square() / 2 / 1.2**2)
+    smooth = nn.functional.conv2d(noise, torch.outer(kernel, kernel)[None, None], padding=4)
+    fade = ((n / 2 - 2 - (line[:, None].square() + line.square()).sqrt()) / 4).clamp(0, 1)
+    return (smooth * fade).unflatten(0, (6, 2)).squeeze(2)
+
+
+def pool_error(kind: str, n: int) -> float:
+    """How far pooling is from commuting with 45 degrees, on a field of zero beyond the rim."""
+    pool, images = SpatialPool(kind, 2 + n % 2), blob(n)
+    angles = EIGHTH.expand(len(images))
+
+    def pooled(batch: Tensor) -> Tensor:
+        return pool(Field.of_images(batch, SO2())).values[:, :, 0]
+
+    expected = rotate(pooled(images), angles, mode="bicubic")
+    return ((pooled(rotate(images, angles, mode="bicubic")) - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("n", [28, 29])
+def test_binomial_pools_turn_with_an_image(n: int) -> None:
+    errors = {kind: pool_error(kind, n) for kind in POOLINGS}
+    assert errors["blur"] < errors["mean"], errors
+    assert errors["blur"] < 0.5 * errors["max"], errors
+    assert errors["max_blur"] < 0.8 * errors["max"], errors
+
+
+@pytest.mark.parametrize("kind", POOLINGS)
+@pytest.mark.parametrize("n", [8, 9])
+def test_pools_are_exact_at_quarter_turns(kind: str, n: int) -> None:
+    pool, images = SpatialPool(kind, 2 + n % 2), torch.randn(2, 3, n, n, dtype=torch.float64)
+    plain, quarter = (pool(Field.of_images(each, SO2())).values[:, :, 0] for each in (images, images.rot90(1, (2, 3))))
+    assert plain.shape[-1] == (n + 1) // 2
+    assert torch.allclose(quarter, plain.rot90(1, (2, 3)))
+    constant = pool(Field.of_images(torch.ones(1, 1, n, n), SO2())).values
+    assert torch.allclose(constant, torch.ones_like(constant)), "nothing comes in from outside"
+
+
+def border_error(kind: str) -> float:
+    """How far three convolutions of a grey image, which rotations leave alone, are from being turned by 45°."""
+    border, group = Border(kind), SO2()
+    make = partial(GConv, kernel_size=7, group=group, elements=(8,), mask=SOFT, low_pass=0.6)
+    layers = [make(1, 4, implementation="lifting"), *(make(4, 4, implementation="separable") for _ in range(2))]
+    field = Field.of_images(torch.ones(1, 1, 28, 28), group)
+    with torch.no_grad():
+        for layer in layers:
+            field = layer(border(field))
+    values = border(field).values
+    turned_values = rotate(values.roll(1, 2).flatten(1, 2), EIGHTH, mode="bicubic").view_as(values)
+    return ((turned_values - values).norm() / values.norm()).item()
+
+
+def test_a_disc_turns_and_a_frame_of_zeros_does_not() -> None:
+    errors = {kind: border_error(kind) for kind in ("disc", "zeros")}
+    assert errors["disc"] < 0.5 * errors["zeros"], errors
+
+
+def test_borders_refuse_what_they_cannot_do() -> None:
+    with pytest.raises(ValueError, match=r"needs square images, but got 8 x 9 pixels; use net\.border=zeros"):
+        Border("disc")(Field.of_images(torch.ones(1, 1, 8, 9), SO2()))
+    with pytest.raises(ValueError, match="`border` must be one of zeros, disc"):
+        Border("circle")
+    with pytest.raises(ValueError, match=r"must be above 0\.9"):
+        SoftDisc(0.9, 0.8)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4)])
+def test_errors_of_a_single_pixel_are_measured(size: tuple[int, int]) -> None:
+    group = SO2()
+    reference = Field(torch.randn(2, 3, 8, *size), group.grid(8))
+    assert field_error(reference, reference, group.matrix(group.grid(8)[1])) == 0
+    other = Field(2 * reference.values, reference.elements)
+    assert field_error(other, reference, group.matrix(group.grid(8)[1])) == pytest.approx(1)
