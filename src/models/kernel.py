@@ -130,8 +130,9 @@ class GroupKernel(nn.Module):
         Returns:
             (a, b, y, x), of size 1 where it does not depend on an index
         """
-        samplings = self._samplings(a, b, self.offsets())
-        return reduce(torch.mul, [each.envelope for each in samplings])[..., 0] * (self.gain / self.summed)
+        coordinates = self._coordinates(a, b, self.offsets())
+        scales = [self._factor_envelope(n, coordinates).to(self.gain) for n in range(len(self.nets))]
+        return reduce(torch.mul, scales)[..., 0] * (self.gain / self.summed)
 
     def offsets(self) -> Float[Tensor, "k k 2"]:
         """The window's coordinates (y, x, 2), on [-extent, extent]^2; a 1x1 window is the origin."""

@@ -122,17 +122,18 @@ def _outcome(study: Study, result: Result) -> Outcome:
     recipe = load_recipe(run=result.folder)
     recipe.datamodule.setup("test")
     found = samples(recipe.datamodule, "test", 10**9, torch.device("cpu"), 0)
-    turns = SO2().matrix(torch.tensor([*study.angles, 0.0, _EIGHTH], dtype=torch.float64).deg2rad()[:, None])
+    angles = list(dict.fromkeys([0.0, _EIGHTH, *study.angles]))
+    turns = SO2().matrix(torch.tensor(angles, dtype=torch.float64).deg2rad()[:, None])
     sizes = Dilation().matrix(torch.tensor(study.scales, dtype=torch.float64).log()[:, None])
     with untouched(recipe.model.net):
-        *turned, before, after = (_outputs(recipe.model, found, matrix) for matrix in turns)
+        turned = dict(zip(angles, (_outputs(recipe.model, found, matrix) for matrix in turns), strict=True))
         scaled = [_outputs(recipe.model, found, matrix) for matrix in sizes]
-    unmoved, *scores = (recipe.model.task.measured(own, found.targets) for own in (before, *turned, *scaled))
+    scores = {angle: recipe.model.task.measured(own, found.targets) for angle, own in turned.items()}
     return Outcome(
-        unmoved=unmoved,
-        angles=scores[: len(turned)],
-        scales=scores[len(turned) :],
-        change=relative_error(after, before),
+        unmoved=scores[0.0],
+        angles=[scores[angle] for angle in study.angles],
+        scales=[recipe.model.task.measured(own, found.targets) for own in scaled],
+        change=relative_error(turned[_EIGHTH], turned[0.0]),
         losses=[value for _, value in scalars(read(result.folder))["train/loss"]],
         parameters=int(result.metrics["parameters"]),
         seconds=read_status(result.folder)["seconds"],
