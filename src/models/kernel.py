@@ -77,7 +77,7 @@ class GroupKernel(nn.Module):
 
     def forget(self) -> None:
         """Drop the coordinates that are kept from one forward pass to the next."""
-        self._known: list[tuple[Tensor, Tensor, list[_Sampling]]] = []
+        self._known: list[tuple[tuple[int, ...], Tensor, Tensor, list[_Sampling]]] = []
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -116,9 +116,10 @@ class GroupKernel(nn.Module):
         Returns:
             (a, b, y, x, o, i), of size 1 where it does not depend on an index
         """
-        sampling = self._window(a, b) if u is None else self._samplings(a, b, u)
+        factors = tuple(factors)
+        samplings = self._window(factors, a, b) if u is None else self._samplings(factors, a, b, u)
         with torch.autocast(self.gain.device.type, enabled=False):
-            return reduce(torch.mul, [self._factor(n, sampling[n]) for n in factors])
+            return reduce(torch.mul, map(self._factor, factors, samplings))
 
     def envelope(self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> Float[Tensor, "#a #b #y #x"]:
         """What multiplies the product of all kernel nets: every mask, 1/|det h_a| and the gain.
@@ -176,7 +177,8 @@ class GroupKernel(nn.Module):
     def _loss(self) -> float:
         """By how much the low-pass shrinks the values of all kernel nets together: their ratio without and with it."""
         ratio = 1.0
-        for n, sampling in enumerate(self._samplings(self.grid, self.grid, self.offsets())):
+        factors = range(len(self.nets))
+        for n, sampling in zip(factors, self._samplings(factors, self.grid, self.grid, self.offsets()), strict=True):
             plain, smooth = self.nets[n](sampling.rows), self._values(n, sampling.rows)
             ratio *= float(plain.square().mean() / smooth.square().mean()) ** 0.5
         return ratio
@@ -230,26 +232,27 @@ class GroupKernel(nn.Module):
         return coordinates
 
     @torch.inference_mode(False)
-    def _samplings(self, a: Tensor, b: Tensor, u: Tensor) -> list[_Sampling]:
-        """Where each factor is evaluated.
+    def _samplings(self, factors: Iterable[int], a: Tensor, b: Tensor, u: Tensor) -> list[_Sampling]:
+        """Where each of some factors is evaluated.
 
         They may be kept from an evaluation to a training step, for which tensors of inference mode would not do.
         """
         coordinates = self._coordinates(a, b, u)
         samplings = []
-        for n, factor in enumerate(self.factorisation.factors):
+        for n in factors:
+            words = self.factorisation.factors[n].coordinates
             # A factor of no coordinates still wants a tensor (1, 1, 1, 1, 0) of them.
-            own = _join([coordinates[word] for word in factor.coordinates] or [coordinates["1/det"][:1, ..., :0]])
+            own = _join([coordinates[word] for word in words] or [coordinates["1/det"][:1, ..., :0]])
             samplings.append(_Sampling.of(own, self._factor_envelope(n, coordinates), self.gain))
         return samplings
 
-    def _window(self, a: Tensor, b: Tensor) -> list[_Sampling]:
+    def _window(self, factors: tuple[int, ...], a: Tensor, b: Tensor) -> list[_Sampling]:
         """Of the k x k window, kept while the elements are the same tensors, as they are on a grid."""
-        for known_a, known_b, samplings in self._known:
-            if known_a is a and known_b is b and _same_kind(samplings[0].envelope, self.gain):
+        for known, known_a, known_b, samplings in self._known:
+            if known == factors and known_a is a and known_b is b and _same_kind(samplings[0].envelope, self.gain):
                 return samplings
-        samplings = self._samplings(a, b, self.offsets())
-        self._known = [(a, b, samplings), *self._known[: len(self.nets)]]
+        samplings = self._samplings(factors, a, b, self.offsets())
+        self._known = [(factors, a, b, samplings), *self._known[: len(self.nets)]]
         return samplings
 
 
