@@ -93,7 +93,7 @@ study: setup ## Train variants side by side, and test them on moved images: make
 	$(BIN)/python scripts/study.py --study $(STUDY) $(ARGS)
 
 demo: setup ## Train a G-CNN and a CNN of its size on upright digits, test both on rotated ones, and draw it
-	$(BIN)/python scripts/demo.py $(ARGS)
+	$(BIN)/python scripts/study.py --study demo $(ARGS)
 
 tutorial: setup ## Execute docs/tutorial.ipynb anew and keep what it shows
 	$(BIN)/python tests/test_notebook.py

@@ -5,57 +5,66 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.reports.study import Outcome, Study, load_study, run_study
-from src.runs.checkpoints import write_text
+from src.analysis.drawing import png
+from src.data.io.files import replacing
+from src.reports.study import Findings, Outcome, Study, load_study, run_study
+from src.reports.study_picture import draw_study
 from src.runs.process import keep_freed_memory, quiet
 from src.runs.tables import console, markdown_table, rich_table
 from src.training.commands import parser, user_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a table with a line for each variant; user errors print as one line."""
-    words = parser(__doc__, "of all runs, such as train.epochs=2")
+    """Print a table with a line for each variant, and write it, a picture and the numbers."""
+    words = parser(__doc__, "of all runs, but of what a variant sets itself, such as train.epochs=2")
     words.add_argument("--study", default="alias", metavar="NAME", help="a file of configs/study")
     words.add_argument("--seeds", type=int, nargs="+", help="instead of the study's")
     words.add_argument("--variants", nargs="+", help="only these")
-    words.add_argument("--output", type=Path, metavar="FOLDER", help="write study.md and study.json there")
+    words.add_argument("--output", type=Path, metavar="FOLDER", help="write there and not into logs/studies")
     options = words.parse_intermixed_args(arguments)
     quiet()
     keep_freed_memory()
     with user_errors(OSError):
         study = load_study(options.study).restricted(options.seeds, options.variants)
-        found = run_study(study, options.overrides)
-        head, rows = _head(study), [[name, *_cells(study, own)] for name, own in found.items()]
-        if options.output:
-            about = {"study": asdict(study), "overrides": options.overrides}
-            numbers = about | {"outcomes": {name: [asdict(each) for each in own] for name, own in found.items()}}
-            write_text(options.output / "study.json", json.dumps(numbers, indent=1) + "\n")
-            write_text(options.output / "study.md", markdown_table(head, rows, head[1:]))
-    console().print(rich_table(head, rows, head[1:], study.title))
+        found = run_study(study.changed(options.overrides))
+        head, rows = _head(study, found.score.title), [[name, *_cells(found, own)] for name, own in found.outcomes.items()]
+        folder = options.output or found.folder
+        contents = {
+            "study.json": (json.dumps(found.numbers(), indent=1) + "\n").encode(),
+            "study.md": markdown_table(head, rows, head[1:]).encode(),
+            "study.png": png(draw_study(found)),
+        }
+        for name, content in contents.items():
+            with replacing(folder / name) as file:
+                file.write(content)
+    console().print(rich_table(head, rows, head[1:], found.study.title))
+    console().print(f"picture: {folder / 'study.png'}", soft_wrap=True)
 
 
-def _head(study: Study) -> list[str]:
+def _head(study: Study, metric: str) -> list[str]:
     """The columns of the table."""
-    turned = ["best", "worst", "best - worst", "change at 45°"] if study.angles else []
-    return ["", "unmoved", *turned, *(f"x {scale:g}" for scale in study.scales), "loss", "parameters", "seconds"]
+    turned = ["mean", "best", "worst", "best - worst", "change at 45°"] if study.angles else []
+    scaled = [f"x {scale:g}" for scale in study.scales]
+    return ["", f"test {metric}", *turned, *scaled, "loss", "parameters", "seconds"]
 
 
-def _cells(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
+def _cells(found: Findings, outcomes: Sequence[Outcome]) -> list[str]:
     """Means over seeds, with their deviations."""
-    columns = [[100 * own.unmoved for own in outcomes]]
-    if study.angles:
-        curves = [own.angles for own in outcomes]
+    unit = 100 if found.score.share else 1
+    columns = [[unit * own.unmoved for own in outcomes]]
+    if found.study.angles:
+        curves = [[unit * value for value in own.moved["angles"]] for own in outcomes]
+        best, worst = (max, min) if found.score.higher else (min, max)
         columns += [
-            [100 * pick(curve) for curve in curves] for pick in (max, min, lambda curve: max(curve) - min(curve))
+            [of(curve) for curve in curves] for of in (fmean, best, worst, lambda curve: max(curve) - min(curve))
         ]
         columns += [[own.change for own in outcomes]]
-    columns += [[100 * own.scales[n] for own in outcomes] for n in range(len(study.scales))]
+    columns += [[unit * own.moved["scales"][n] for own in outcomes] for n in range(len(found.study.scales))]
     columns += [[own.losses[-1] for own in outcomes]]
     return [*map(_mean, columns), f"{outcomes[0].parameters:,}", f"{fmean(own.seconds for own in outcomes):.0f}"]
 

@@ -33,6 +33,7 @@ from src.analysis.moving import (
     field_error,
     lie_derivative,
     move,
+    outputs_under,
     predict,
     relative_error,
     scales,
@@ -51,8 +52,6 @@ LOGITS = "logits"
 _ROUNDING = 1e4
 """Errors of this many machine epsilons, 1.2e-3 in float32, are still rounding: of sums of thousands of products, norms,
 and many layers. Sound nets were seen to come to a few, broken ones to a million."""
-BATCH = 32
-"""Images at a time where nothing else decides."""
 
 
 class Curve(NamedTuple):
@@ -268,7 +267,7 @@ def score_under(
     scores = []
     with untouched(net):
         for matrix in matrices:
-            outputs = torch.cat([predict(net, move(batch, matrix, border)).float() for batch in images.split(BATCH)])
+            outputs = outputs_under(net, images, matrix, border)
             scores.append(_task_of(task, outputs).measured(outputs, targets))
     return torch.tensor(scores)
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from src.analysis.look import untouched
-from src.data.warp import Border, warp
+from src.data.warp import Border, Mode, warp
 from src.models import Field, GConv
 
 GENERATORS = {"rotation": ((0.0, -1.0), (1.0, 0.0)), "scale": ((1.0, 0.0), (0.0, 1.0))}
 """X of exp(t X): t is an angle in radians, or the logarithm of a scale."""
+BATCH = 32
+"""Images at a time where nothing else decides."""
 
 
 @contextmanager
@@ -78,9 +80,23 @@ def dtype_of(net: nn.Module, images: Tensor) -> torch.dtype:
     return next(net.parameters(), images).dtype
 
 
-def move(images: Tensor, matrix: Tensor, border: Border = "zeros", size: Sequence[int] | None = None) -> Tensor:
+def move(
+    images: Tensor,
+    matrix: Tensor,
+    border: Border = "zeros",
+    size: Sequence[int] | None = None,
+    mode: Mode = "bilinear",
+) -> Tensor:
     """All images (n, c, y, x) by the same matrix (2, 2); to another size (y, x) if it is given."""
-    return warp(images, matrix.expand(len(images), 2, 2), border=border, size=size)
+    return warp(images, matrix.expand(len(images), 2, 2), mode, border, size)
+
+
+def outputs_under(
+    net: nn.Module, images: Tensor, matrix: Tensor, border: Border = "edge", mode: Mode = "bilinear"
+) -> Tensor:
+    """What a net says, in float32, of images (n, c, y, x) that are moved by a matrix (2, 2), `BATCH` at a time."""
+    moved = (move(batch, matrix, border, mode=mode) for batch in images.split(BATCH))
+    return torch.cat([predict(net, batch).float() for batch in moved])
 
 
 def field_error(actual: Field, reference: Field, matrix: Tensor) -> float:

@@ -11,8 +11,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from src.analysis.drawing import pixels
-from src.analysis.equivariance import BATCH
 from src.analysis.look import Job
+from src.analysis.moving import BATCH
 from src.analysis.outcomes import draw_predictions
 from src.analysis.pictures import draw_features, draw_filters
 from src.callbacks.probe import Probe, validation_samples, writers

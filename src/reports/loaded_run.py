@@ -10,8 +10,8 @@ import torch
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from src.analysis.equivariance import BATCH, Measured, measure
-from src.analysis.moving import predict
+from src.analysis.equivariance import Measured, measure
+from src.analysis.moving import BATCH, predict
 from src.analysis.redundancy import Spectra, group_convolutions, random_spectra, spectra
 from src.callbacks.checkpoints import BEST, LAST, WEIGHTS
 from src.config.instantiate import ConfigError, instantiate
