@@ -115,12 +115,12 @@ class Layers:
         """Of invariants (n, features); per sample where fields are normalised per sample."""
         return _HEAD_NORMS[self.normalisation](features)
 
-    def activate(self) -> nn.Module:
-        """Activation, then dropout and a border if any."""
+    def activate(self, border: bool = True) -> nn.Module:
+        """Activation, then dropout if any, and the border unless a later layer has it, before the next convolution."""
         layers: list[nn.Module] = [Pointwise(_ACTIVATIONS[self.activation]())]
         if self.dropout:
             layers.append(Pointwise(nn.Dropout(self.dropout)))
-        if self.border != "zeros":
+        if border and self.border != "zeros":
             layers.append(Border(self.border))
         return nn.Sequential(*layers) if len(layers) > 1 else layers[0]
 
@@ -180,7 +180,7 @@ def _binomial(planes: Tensor, size: int) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """conv - norm - activation - conv - norm, plus a skip, then activation.
+    """conv - norm - activation - conv - norm, plus a skip, then activation; the border is left to what follows.
 
     Main path and skip are sampled on the same elements. A skip that changes nothing makes the main path end on the
     elements of the input; one that must change channels or stride is a 1x1 convolution onto those of the main path.
@@ -204,7 +204,7 @@ class ResidualBlock(nn.Module):
                 f"kernel_size={self.conv2.kernel_size}; leave conv.padding=null and use an odd kernel."
             )
         self.norm1, self.norm2 = layers.norm(in_channels), layers.norm(out_channels)
-        self.activate1, self.activate2 = layers.activate(), layers.activate()
+        self.activate1, self.activate2 = layers.activate(), layers.activate(border=False)
         stride = self.conv1.stride
         changes = in_channels != out_channels or stride != 1
         self.skip = layers.conv(in_channels, out_channels, kernel_size=1, padding=0, stride=stride) if changes else None
