@@ -83,8 +83,8 @@ class Study:
             name: [*own, *(item for item, names in free.items() if name in names)]
             for name, own in self.variants.items()
         }
-        given = f" ({' '.join(overrides)})" if overrides else ""
-        return replace(self, title=f"{self.title}{given}", variants=variants)
+        told = " ".join(item for item in overrides if not item.startswith("paths."))
+        return replace(self, title=f"{self.title} ({told})" if told else self.title, variants=variants)
 
     def overrides(self, variant: str, seed: int) -> list[str]:
         """Of a run; of those of one key, the last."""

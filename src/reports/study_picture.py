@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,8 +20,8 @@ from src.data.samples import Samples
 from src.reports.study import Findings
 
 _AXES = {"angles": "rotation of the test images", "scales": "magnification of the test images"}
-_SHOWN = 9
-"""Images above a panel."""
+_SHOWN = 10
+"""Images above a panel, at most."""
 _THUMBNAIL = 44
 """Their height, in points."""
 
@@ -31,7 +33,7 @@ def draw_study(found: Findings) -> Figure:
     """
     moves = found.study.moves()
     drawn = figure(8.0 * max(1, len(moves)), 4.6 + 0.25 * len(found.outcomes))
-    drawn.suptitle(found.study.title, fontsize=15)
+    drawn.suptitle(fill(found.study.title, 80 * max(1, len(moves))), fontsize=14)
     for axes, kind in zip(drawn.subplots(1, max(1, len(moves)), squeeze=False)[0], moves or ("losses",), strict=True):
         axes.tick_params(labelsize=12)
         axes.grid(alpha=0.3)
@@ -68,7 +70,7 @@ def _draw_curves(
 
 def _add_thumbnails(axes: Axes, found: Samples, values: Sequence[float], matrices: Tensor, unit: str) -> None:
     """Mark some of the values, and put an image above each of them, moved by it."""
-    chosen = sorted({round(n) for n in np.linspace(0, len(values) - 1, min(_SHOWN, len(values)))})
+    chosen = range(0, len(values), ceil(len(values) / _SHOWN))
     axes.set_xticks([values[n] for n in chosen], [f"{values[n]:g}{unit}" for n in chosen])
     image = found.shown(found.images[_example(found.targets)][None])
     for n in chosen:
