@@ -30,9 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     quiet()
     keep_freed_memory()
     with user_errors(OSError):
-        study = load_study(options.study).restricted(options.seeds, options.variants)
-        found = run_study(study.changed(options.overrides))
-        head, rows = _head(study, found.score.title), [[name, *_cells(found, own)] for name, own in found.outcomes.items()]
+        study = load_study(options.study).restricted(options.seeds, options.variants).changed(options.overrides)
+        found = run_study(study)
+        head = _head(study, found.score.title)
+        rows = [[name, *_cells(found, own)] for name, own in found.outcomes.items()]
         folder = options.output or found.folder
         contents = {
             "study.json": (json.dumps(found.numbers(), indent=1) + "\n").encode(),
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, content in contents.items():
             with replacing(folder / name) as file:
                 file.write(content)
-    console().print(rich_table(head, rows, head[1:], found.study.title))
+    console().print(rich_table(head, rows, head[1:], study.title))
     console().print(f"picture: {folder / 'study.png'}", soft_wrap=True)
 
 
