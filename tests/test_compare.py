@@ -24,7 +24,7 @@ def test_seeds_make_a_group(make: Callable[..., Path], logs: Path) -> None:
         make(seed=seed, acc=acc)
     make("optimizer.lr=0.1", acc=0.25)
     first, second = compare(runs(logs), "test/acc")
-    assert (first.seeds, first.values, first.label) == ((0, 1, 2), (0.5, 0.75, 0.7), "optimizer.lr=0.003")
+    assert (first.seeds, first.values, first.label) == ((0, 1, 2), (0.5, 0.75, 0.7), "optimizer.lr=0.001")
     assert first.mean == pytest.approx(0.65)
     assert first.std == pytest.approx((0.0175) ** 0.5), "with n - 1"
     assert (second.seeds, second.mean, second.std, second.label) == ((0,), 0.25, None, "optimizer.lr=0.1")
@@ -171,7 +171,7 @@ def test_what_cannot_be_told_apart_is_not(make: Callable[..., Path], logs: Path)
     make("dataset.seed=1", seed=0)
     make("dataset.seed=1", seed=1)
     make("optimizer.lr=0.1", "dataset.seed=1", seed=1)
-    assert {group.label for group in compare(runs(logs), "test/acc")} == {"optimizer.lr=0.1", "optimizer.lr=0.003"}
+    assert {group.label for group in compare(runs(logs), "test/acc")} == {"optimizer.lr=0.1", "optimizer.lr=0.001"}
 
 
 def test_values_are_written_as_overrides() -> None:
