@@ -134,7 +134,10 @@ def write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(content))
-    os.replace(part, path)
+    try:
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

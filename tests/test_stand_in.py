@@ -20,7 +20,7 @@ from src.runs.record import read
 from src.training.run import Request, folder_of
 
 OVERRIDES = (*SMALL, "train.epochs=2", "callbacks.checkpoint.every_steps=null", "seed=3", "optimizer.lr=1e-3")
-EXTRA = {"best.ckpt", "previous.ckpt", "weights.ckpt", "tensorboard", "hparams.yaml"}
+EXTRA = {"best.ckpt", "previous.ckpt", "weights.pt", "tensorboard", "hparams.yaml"}
 """What only a run writes, and nothing of a sweep reads."""
 
 

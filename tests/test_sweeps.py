@@ -219,7 +219,7 @@ def hparams(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
 
 
 def test_several_processes_in_a_trial(tmp_path: Path) -> None:
-    words = ["train.epochs=1", "seed=0,1", "sweep.gpus_per_trial=2"]
+    words = ["train.epochs=1", "seed=0,1", "sweep.gpus_per_trial=2", "sweep.cpus_per_trial=1"]
     finish(start(tmp_path, *words, environment={"TRAINS": "seed=0"}, train=STAND_IN), tmp_path)
     found = placements(tmp_path)
     assert [placement["device"] for placement in found] == ["0,1", "0,1"]
