@@ -54,7 +54,7 @@ def main(overrides: dict[str, str], folder: Path) -> None:
                 signal.signal(number, stop)
             die_with_parent()
             while epoch < epochs:
-                wait(folder, LAST_SECONDS if epoch == epochs - 1 else SECONDS, held=epoch == 1)
+                wait(folder, LAST_SECONDS if 0 < epoch == epochs - 1 else SECONDS, held=epoch == 1)
                 epoch += 1
                 latest = measured(overrides, "val", epoch)
                 status |= {"epoch": epoch, "best": latest[monitor], "latest": latest, "seconds": SECONDS * epoch}
