@@ -63,16 +63,21 @@ def reached(port: int) -> bool:
 
 def test_two_nodes_share_a_sweep(tmp_path: Path, cluster: dict[str, str]) -> None:
     words = ["train.epochs=1", "seed=0,1,2,3"]
-    refused = start(tmp_path, *words, environment={**cluster, "RAY_AUTH_MODE": "disabled"})
-    assert "must ask for a token" in finish(refused, tmp_path, code=1)
-    wrong = start(tmp_path, *words, environment={**cluster, "RAY_AUTH_TOKEN": "8" * 64})
-    wrong.join(120)
-    assert wrong.exitcode not in (None, 0), "who does not know the token is not let in"
+    # Those who are not let in are told while others are served, as Ray tries for long.
+    outside = {"wrong": {"RAY_AUTH_TOKEN": "8" * 64}, "refused": {"RAY_AUTH_MODE": "disabled"}}
+    drivers = {}
+    for name, change in outside.items():
+        (tmp_path / name).mkdir()
+        drivers[name] = start(tmp_path / name, *words, environment=cluster | change, train=STAND_IN)
     finish(start(tmp_path, *words, environment=cluster, train=STAND_IN), tmp_path)
     found = placements(tmp_path)
     assert len(found) == 4
     assert len({placement["node"] for placement in found}) == 2
     assert clashes(found) == []
+    assert "must ask for a token" in finish(drivers["refused"], tmp_path / "refused", code=1)
+    drivers["wrong"].join(120)
+    assert drivers["wrong"].exitcode not in (None, 0), "who does not know the token is not let in"
+    assert not list((tmp_path / "wrong" / "logs").glob("quickstart/*/status.json"))
 
 
 def test_the_slurm_script_starts_a_cluster(tmp_path: Path) -> None:
