@@ -69,6 +69,20 @@ def test_a_run_that_is_killed_comes_to_the_same(tmp_path: Path, way: str) -> Non
     assert status(only_run(killed))["status"] == "complete"
 
 
+def test_a_run_with_metrics_that_keep_what_they_saw_goes_on_to_the_bit(tmp_path: Path) -> None:
+    overrides = [*SMALL, "task.metrics=[acc,auroc,ece,nll]", "task.primary=nll", "train.epochs=2"]
+    folders = [tmp_path / name / "logs" for name in ("whole", "killed")]
+    for logs in folders:
+        logs.parent.mkdir()
+    assert execute(overrides, folders[0]) == [0]
+    assert execute(overrides, folders[1], Bomb("step", 11)) != [0]
+    assert execute(overrides, folders[1]) == [0]
+    whole, killed = (result(only_run(logs)) for logs in folders)
+    assert not unequal(whole, killed)
+    values = [value for _, value in whole["points"]["val/nll"]]
+    assert f'"val/nll": {min(values)}'[:20] in whole["metrics"], "the best is the lowest"
+
+
 def test_the_comparison_sees_a_difference(whole: Path, tmp_path: Path) -> None:
     """What it would say of a run that went on with other random numbers, or logged a point twice."""
     expected = result(whole)
