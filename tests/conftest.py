@@ -61,7 +61,7 @@ def make(logs: Path) -> Callable[..., Path]:
 SLOW = (
     *("test_sweeps", "test_sweep_clusters", "test_runs", "test_training", "test_extending", "test_nets"),
     *("test_recipes", "test_feature_figures", "test_notebook", "test_dashboard", "test_throughput", "test_plain_data"),
-    *("test_report", "test_sweep_plans", "test_data_sets", "test_own_targets", "test_data_scripts"),
+    *("test_report", "test_sweep_plans", "test_data_sets", "test_own_targets", "test_data_scripts", "test_stand_in"),
     *("test_data_datamodule", "test_equivariance_error", "test_kernel_redundancy", "test_study", "test_keys"),
     *("test_compare", "test_data_own"),
 )

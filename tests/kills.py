@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 CONTEXT = get_context("forkserver")  # imports PyTorch once, and forks before any of its threads is there
-CONTEXT.set_forkserver_preload(["kills", "src.training.run"])
+CONTEXT.set_forkserver_preload(["kills", "src.training.run", "sklearn.datasets"])  # runs read its digits
 
 SMALL = (
     "experiment=quickstart",

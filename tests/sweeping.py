@@ -19,7 +19,7 @@ from src.sweeps.store import TrialRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 STAND_IN = ROOT / "tests" / "stand_in_run.py"
-"""What runs are in a test that does not train: a second instead of ten."""
+"""What runs are in a test of sweeps that does not train: seconds instead of ten, and hardly any work."""
 TINY = (*SMALL, "callbacks.checkpoint.every_steps=null", "sweep.gpus=2")
 
 

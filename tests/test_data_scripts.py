@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import run_script
 from PIL import Image
 from rich.console import Console
 
@@ -21,7 +20,6 @@ from src.data import Digits, Mnist
 from src.data.io.fetch import File
 from src.training.commands import _data_sets, load_data
 
-ROOT = Path(__file__).resolve().parents[1]
 NONE = "error: `dataset` must be given, as dataset=NAME. There are: "
 
 
@@ -191,8 +189,7 @@ def test_a_sheet_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pyte
 def test_the_benchmark_prints_ratios(tmp_path: Path) -> None:
     output = tmp_path / "data_benchmark.md"
     small = ["--samples", "40", "--batch-size", "16", "--repeats", "1", "--sizes", "CIFAR"]
-    command = [sys.executable, str(ROOT / "scripts" / "benchmark_data.py"), *small, "--output", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = run_script("benchmark_data", *small, "--output", str(output), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for text in (done.stdout, output.read_text()):
         rows = re.findall(
@@ -202,8 +199,7 @@ def test_the_benchmark_prints_ratios(tmp_path: Path) -> None:
 
 
 def test_scripts_exit_as_they_should(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "data.py")]
-    wrong = subprocess.run([*command, "dataset=digit"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    wrong = run_script("data", "dataset=digit", cwd=tmp_path)
     assert wrong.returncode == 1
     assert wrong.stderr == "error: `dataset` has no 'digit'. Did you mean 'digits'?\n"
     assert not list(tmp_path.iterdir())

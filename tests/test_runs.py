@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import run_script
 from kills import SMALL, WAYS, Bomb, execute, only_run, result, unequal
 from omegaconf import OmegaConf
 
@@ -28,7 +29,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
     pytest.mark.filterwarnings("ignore:.*not supported by the model summary.*"),
 ]
-ROOT = Path(__file__).resolve().parents[1]
 KILLS = [
     Bomb("step", 4),
     Bomb("save", 1),
@@ -67,6 +67,20 @@ def test_a_run_that_is_killed_comes_to_the_same(tmp_path: Path, way: str) -> Non
     assert execute(overrides, killed, ranks=ranks) == [0] * ranks
     assert unequal(expected, result(only_run(killed))) == []
     assert status(only_run(killed))["status"] == "complete"
+
+
+def test_a_run_with_metrics_that_keep_what_they_saw_goes_on_to_the_bit(tmp_path: Path) -> None:
+    overrides = [*SMALL, "task.metrics=[acc,auroc,ece,nll]", "task.primary=nll", "train.epochs=2"]
+    folders = [tmp_path / name / "logs" for name in ("whole", "killed")]
+    for logs in folders:
+        logs.parent.mkdir()
+    assert execute(overrides, folders[0]) == [0]
+    assert execute(overrides, folders[1], Bomb("step", 11)) != [0]
+    assert execute(overrides, folders[1]) == [0]
+    whole, killed = (result(only_run(logs)) for logs in folders)
+    assert not unequal(whole, killed)
+    values = [value for _, value in whole["points"]["val/nll"]]
+    assert f'"val/nll": {min(values)}'[:20] in whole["metrics"], "the best is the lowest"
 
 
 def test_the_comparison_sees_a_difference(whole: Path, tmp_path: Path) -> None:
@@ -148,8 +162,7 @@ def test_processes_that_slurm_starts(tmp_path: Path, whole: Path) -> None:
 
 
 def test_processes_that_the_trainer_starts_share_the_folder(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *SMALL, "trainer.devices=2", "train.epochs=1"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=200)
+    done = run_script("train", *SMALL, "trainer.devices=2", "train.epochs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "over 2 processes, 8 each" in done.stdout
     assert done.stdout.count("test accuracy") == 1
@@ -267,20 +280,15 @@ def test_pretrained_weights(tmp_path: Path, whole: Path) -> None:
     assert set(read_weights(whole)) == set(read_weights(whole / "checkpoints" / "last.ckpt"))
 
 
-def script(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-
-
 def test_a_multirun_with_several_devices_is_refused(tmp_path: Path) -> None:
-    done = script(tmp_path, "-m", "seed=0,1", "trainer.devices=2", f"hydra.sweep.dir={tmp_path}/sweep")
+    done = run_script("train", "-m", "seed=0,1", "trainer.devices=2", f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)
     assert done.returncode == 1
     assert "a multirun must have trainer.devices=1" in done.stderr
     assert "`make sweep`" in done.stderr
 
 
 def test_a_dry_run_does_nothing(tmp_path: Path) -> None:
-    done = script(tmp_path, "--dry-run", *SMALL)
+    done = run_script("train", "--dry-run", *SMALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for part in ("Nothing was trained", "start", "1,202", "hidden_sizes"):
         assert part in done.stdout

@@ -13,6 +13,20 @@ import pytest
 from kills import free_port
 from sweeping import ROOT, STAND_IN, TINY, clashes, finish, placements, start, until
 
+SWEEP = f"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, {str(ROOT)!r})
+
+from scripts import sweep
+from src.sweeps import driver
+
+driver.TRAIN = Path({str(STAND_IN)!r})
+sweep.main()
+"""
+"""`scripts/sweep.py`, with what stands in for runs."""
+
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
@@ -49,16 +63,21 @@ def reached(port: int) -> bool:
 
 def test_two_nodes_share_a_sweep(tmp_path: Path, cluster: dict[str, str]) -> None:
     words = ["train.epochs=1", "seed=0,1,2,3"]
-    refused = start(tmp_path, *words, environment={**cluster, "RAY_AUTH_MODE": "disabled"})
-    assert "must ask for a token" in finish(refused, tmp_path, code=1)
-    wrong = start(tmp_path, *words, environment={**cluster, "RAY_AUTH_TOKEN": "8" * 64})
-    wrong.join(120)
-    assert wrong.exitcode not in (None, 0), "who does not know the token is not let in"
+    # Those who are not let in are told while others are served, as Ray tries for long.
+    outside = {"wrong": {"RAY_AUTH_TOKEN": "8" * 64}, "refused": {"RAY_AUTH_MODE": "disabled"}}
+    drivers = {}
+    for name, change in outside.items():
+        (tmp_path / name).mkdir()
+        drivers[name] = start(tmp_path / name, *words, environment=cluster | change, train=STAND_IN)
     finish(start(tmp_path, *words, environment=cluster, train=STAND_IN), tmp_path)
     found = placements(tmp_path)
     assert len(found) == 4
     assert len({placement["node"] for placement in found}) == 2
     assert clashes(found) == []
+    assert "must ask for a token" in finish(drivers["refused"], tmp_path / "refused", code=1)
+    drivers["wrong"].join(120)
+    assert drivers["wrong"].exitcode not in (None, 0), "who does not know the token is not let in"
+    assert not list((tmp_path / "wrong" / "logs").glob("quickstart/*/status.json"))
 
 
 def test_the_slurm_script_starts_a_cluster(tmp_path: Path) -> None:
@@ -76,7 +95,8 @@ def test_the_slurm_script_starts_a_cluster(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"#!/usr/bin/env bash\n{content}\n")
         path.chmod(0o755)
-    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "sweep.py").write_text(SWEEP)
     environment = {
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
         "SLURM_CPUS_PER_TASK": "1",
@@ -85,6 +105,7 @@ def test_the_slurm_script_starts_a_cluster(tmp_path: Path) -> None:
         "SLURM_JOB_NODELIST": "[one-two]",
         "SLURM_NTASKS": "2",
         "SLURM_SUBMIT_DIR": str(tmp_path),
+        "TRAINS": "seed=0",
     }
     words = [word for word in TINY if not word.startswith("sweep.gpus")]
     words += ["train.epochs=1", "seed=0,1", f"paths.logs={tmp_path / 'logs'}"]
@@ -93,3 +114,6 @@ def test_the_slurm_script_starts_a_cluster(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 complete" in done.stdout
     assert len({placement["node"] for placement in placements(tmp_path)}) == 2
+    weights = [path.parents[1].name for path in (tmp_path / "logs").glob("*/*/checkpoints/weights.pt")]
+    assert len(weights) == 1, "one was trained"
+    assert "_seed0-" in weights[0]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from kills import SMALL, Bomb, execute, only_run, result, unequal
 from torch import nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAUROC
@@ -130,20 +128,6 @@ def test_what_a_metric_has_gathered_is_kept_and_shared() -> None:
         assert torch.allclose(other.compute(), whole.compute())
         _restore_sums(other, [])
         assert other._update_count == 0
-
-
-def test_a_run_with_metrics_that_keep_what_they_saw_goes_on_to_the_bit(tmp_path: Path) -> None:
-    overrides = [*SMALL, "task.metrics=[acc,auroc,ece,nll]", "task.primary=nll", "train.epochs=2"]
-    folders = [tmp_path / name / "logs" for name in ("whole", "killed")]
-    for logs in folders:
-        logs.parent.mkdir()
-    assert execute(overrides, folders[0]) == [0]
-    assert execute(overrides, folders[1], Bomb("step", 11)) != [0]
-    assert execute(overrides, folders[1]) == [0]
-    whole, killed = (result(only_run(logs)) for logs in folders)
-    assert not unequal(whole, killed)
-    values = [value for _, value in whole["points"]["val/nll"]]
-    assert f'"val/nll": {min(values)}'[:20] in whole["metrics"], "the best is the lowest"
 
 
 def test_a_task_without_decisions_is_measured_without_them() -> None:

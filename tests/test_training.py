@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import run_script
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -22,7 +21,6 @@ from src.training import ConfigError, Result, load_recipe, train
 from src.training.recipe import build
 from src.training.run import Request
 
-ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
     "net.hidden_sizes=[4,4,6]",
     "conv.kernel_size=3",
@@ -241,16 +239,12 @@ def test_checkpoints_are_never_half_written(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_script_exits_as_it_should(tmp_path: Path) -> None:
-    def run(*overrides: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "scripts" / "train.py"), *overrides]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-
-    wrong = run("trian.epochs=3")
+    wrong = run_script("train", "trian.epochs=3", cwd=tmp_path)
     assert wrong.returncode == 1
     assert (
         wrong.stderr.strip() == "error: `trian.epochs` is not a key of the configuration. Did you mean 'train.epochs'?"
     )
-    right = run(*SMALL, "train.epochs=1")
+    right = run_script("train", *SMALL, "train.epochs=1", cwd=tmp_path)
     assert right.returncode == 0, right.stderr
     assert "test accuracy" in right.stdout
     assert "Traceback" not in right.stderr
