@@ -180,7 +180,7 @@ def test_machines_are_shared_out() -> None:
 
     assert capacity([(8, 64)]) == (8, 1.0, 8.0, 8)
     assert capacity([(8, 64)], "sweep.gpus_per_trial=0.5") == (16, 0.5, 4.0, 4)
-    assert capacity([(8, 64)], "sweep.gpus_per_trial=4") == (2, 4.0, 32.0, 32)
+    assert capacity([(8, 64)], "sweep.gpus_per_trial=4") == (2, 4.0, 32.0, 8), "which four processes share"
     assert capacity([(8, 64)], "sweep.max_concurrent=3") == (3, 1.0, 8.0, 8)
     assert capacity([(8, 4)]) == (8, 1.0, 0.5, 1), "fewer cores than GPUs leave no GPU idle"
     assert capacity([(0, 16)]) == (1, 0.0, 16.0, 16)

@@ -47,6 +47,7 @@ class Capacity:
     gpus: float
     cpus: float
     threads: int
+    """Of each of a run's processes."""
 
     @classmethod
     def of(cls, sweep: Sweep, nodes: Sequence[tuple[float, float]]) -> Capacity:
@@ -71,7 +72,8 @@ class Capacity:
         else:
             cpus = float(cfg.cpus_per_trial or most_cores)
             slots = sum(_whole(cores / cpus) for _, cores in nodes)
-        return cls(min(slots, cfg.max_concurrent or slots), gpus, cpus, max(1, int(cpus)))
+        processes = max(1.0, gpus)  # a process on each GPU of a run
+        return cls(min(slots, cfg.max_concurrent or slots), gpus, cpus, max(1, int(cpus / processes)))
 
 
 def _whole(ratio: float) -> int:
