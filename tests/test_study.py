@@ -32,6 +32,8 @@ TINY = [
     "conv.kernel_size=3",
     "train.epochs=2",
     "train.batch_size=16",
+    "optimizer.lr=1e-2",
+    "scheduler.warmup=0",
     *(f"observers.{name}=null" for name in ("equivariance", "figures", "redundancy", "progress", "summary")),
 ]
 UPRIGHT = [*TINY, "dataset.rotate=false"]
@@ -188,7 +190,7 @@ def test_what_is_trained_and_written(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_quarter_turns_and_sizes_are_measured(tmp_path: Path) -> None:
-    common = ["experiment=se2_separable", *UPRIGHT, SMALL, *places(tmp_path)]
+    common = ["experiment=se2_separable", *UPRIGHT, SMALL, "train.epochs=12", *places(tmp_path)]
     study = Study("t", common, {"a": []}, seeds=[0], angles=[0, 90, 270], scales=[0.1, 1])
     found = run_study(study)
     (own,) = found.outcomes["a"]
