@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -43,11 +43,11 @@ class MnistRotOfficial(Published):
         ),
     )
     slow = True
-    labels: ClassVar[tuple[str, ...]] = tuple("0123456789")
+    labels = tuple("0123456789")
     channels = 1
     native = (SIDE, SIDE)
     recommended = (10_000, 2_000)
-    texts: ClassVar[tuple[str, ...]] = (
+    texts = (
         "mnist_all_rotation_normalized_float_train_valid.amat",
         "mnist_all_rotation_normalized_float_test.amat",
     )

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from src.data.io.arrays import NpzFile, describe, open_pool, opened, read_pool, target_column
 from src.data.sources import Pools, Source
-from src.data.warp import Border
 
 PARTS = {"learn": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 """Names of the folders and arrays of each pool, where they are given apart."""
@@ -37,7 +36,7 @@ class _Arrays(Source):
         ValueError: if there is no such file, or if it does not hold that.
     """
 
-    default_border: ClassVar[Border] = "reflect"
+    default_border = "reflect"
     kind: ClassVar[str]
     opener: ClassVar[Callable[[Path], Any]]
 
