@@ -97,10 +97,8 @@ class Measured:
 
     def numbers(self) -> dict[str, float]:
         """All of them, by tag."""
-        errors = {f"{kind}/{layer}": error for kind, own in self.errors.items() for layer, error in own.items()}
-        shares = {f"agreement/{kind}": share for kind, share in self.agreement.items()}
-        slopes = {f"lie/{kind}": slope for kind, slope in self.lie.items()}
-        return {f"equivariance/{tag}": number for tag, number in (errors | shares | slopes).items()} | {
+        tables = {**self.errors, "agreement": self.agreement, "lie": self.lie}
+        return {f"equivariance/{name}/{key}": number for name, own in tables.items() for key, number in own.items()} | {
             f"robustness/{self.score.tag}/rotation": self.rotation.score.mean().item(),
             f"robustness/{self.score.tag}/scale": self.scale.score.mean().item(),
             "robustness/worst/rotation": self.rotation.score[self.worst(self.rotation)].item(),

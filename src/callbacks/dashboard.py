@@ -22,21 +22,6 @@ from src.callbacks.probe import Probe, log, writers
 from src.models.tasks import Task
 from src.require import is_number
 
-_CHARTS: dict[str, dict[str, list[str]]] = {
-    "training": {
-        "loss": ["train/loss$", "val/loss$"],
-        "gradient norm": ["train/gradient_norm$"],
-        "update to weight ratio": ["train/update_ratio"],
-        "learning rate": ["lr-"],
-    },
-    "throughput": {
-        "samples per second": ["time/(epoch/)?samples_per_second$"],
-        "share of time waiting for data": ["time/(epoch/)?data_share$"],
-        "seconds of a step": ["time/(epoch/)?step$"],
-        "memory in GiB": ["time/memory_gib$"],
-    },
-}
-"""Charts of every net by category, and the tags that each shows: regular expressions, matched from their beginning."""
 _Scalar = str | int | float | bool
 _Value = _Scalar | Sequence[_Scalar] | None
 
@@ -78,7 +63,10 @@ class Dashboard(Probe):
                 charts = _charts_of(pl_module.net, pl_module.task).items()
                 multiline = {title: {name: ("Multiline", tags) for name, tags in own.items()} for title, own in charts}
                 writer.add_custom_scalars(multiline)
-                self._declare(trainer, writer, _metrics_of(pl_module.task))
+                best = [f"best/{keeper.monitor}"] if (keeper := _checkpoints(trainer)) else []
+                columns, begun, _ = _session(self._parameters(), [*best, *_metrics_of(pl_module.task)])
+                for summary in (columns, begun):
+                    writer.file_writer.add_summary(summary)
                 for tag, text in _texts(self.about).items():
                     writer.add_text(tag, text, 0)
         super().on_train_start(trainer, pl_module)
@@ -109,12 +97,6 @@ class Dashboard(Probe):
                 _add_histogram(writer, f"weights/{name}", weight, step)
             for name, gradient in self._gradients.items():
                 _add_histogram(writer, f"gradients/{name}", gradient, step)
-
-    def _declare(self, trainer: Trainer, writer: SummaryWriter, metrics: Sequence[str]) -> None:
-        """Announce the table's columns, and the run's row."""
-        best = [f"best/{keeper.monitor}"] if (keeper := _checkpoints(trainer)) else []
-        for summary in _session(self._parameters(), [*best, *metrics])[:2]:
-            writer.file_writer.add_summary(summary)
 
     def _parameters(self) -> dict[str, _Scalar]:
         """The run's row of the table."""
@@ -155,15 +137,27 @@ def _metrics_of(task: Task) -> list[str]:
 
 
 def _charts_of(net: nn.Module, task: Task) -> dict[str, dict[str, list[str]]]:
-    """`_CHARTS`, the task's metrics, equivariance errors of all that the net's group does, and redundancy along it."""
-    loss, *others = _CHARTS["training"].items()
-    measured = {task.title(name): [f"{stage}/{name}$" for stage in ("train", "val")] for name in task.metrics}
+    """Charts by category, and the tags that each shows: regular expressions, matched from their beginning."""
     group, sizes, own = acting(net)
     names = [*kinds(group, sizes), RANDOM, *([LATTICE] if own else [])]
-    looks = {"equivariance error": {name: [f"equivariance/{name}/.*"] for name in names}}
-    if group_convolutions(net):
-        looks["redundancy along the group"] = {measure: [f"redundancy/{measure}/.*"] for measure in MEASURES}
-    return {"training": {**dict([loss]), **measured, **dict(others)}, **looks, "throughput": _CHARTS["throughput"]}
+    along = {measure: [f"redundancy/{measure}/.*"] for measure in MEASURES} if group_convolutions(net) else {}
+    return {
+        "training": {
+            "loss": ["train/loss$", "val/loss$"],
+            **{task.title(name): [f"{stage}/{name}$" for stage in ("train", "val")] for name in task.metrics},
+            "gradient norm": ["train/gradient_norm$"],
+            "update to weight ratio": ["train/update_ratio"],
+            "learning rate": ["lr-"],
+        },
+        "equivariance error": {name: [f"equivariance/{name}/.*"] for name in names},
+        **({"redundancy along the group": along} if along else {}),
+        "throughput": {
+            "samples per second": ["time/(epoch/)?samples_per_second$"],
+            "share of time waiting for data": ["time/(epoch/)?data_share$"],
+            "seconds of a step": ["time/(epoch/)?step$"],
+            "memory in GiB": ["time/memory_gib$"],
+        },
+    }
 
 
 def _texts(about: Mapping[str, Any]) -> dict[str, str]:
