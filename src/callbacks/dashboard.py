@@ -15,7 +15,6 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as summaries
 
 from src.analysis.actions import LATTICE, RANDOM, acting, kinds
-from src.analysis.look import Job
 from src.analysis.redundancy import MEASURES, group_convolutions
 from src.callbacks.checkpoints import Checkpoints
 from src.callbacks.probe import Probe, log, writers
@@ -88,9 +87,6 @@ class Dashboard(Probe):
             *_, ended = _session(self._parameters(), ())
             writer.file_writer.add_summary(ended)
 
-    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Job]:
-        return []
-
     def report(self, trainer: Trainer, module: LightningModule, results: Sequence[Any], step: int) -> None:
         for writer in writers(trainer):
             for name, weight in module.net.named_parameters():
@@ -101,8 +97,7 @@ class Dashboard(Probe):
     def _parameters(self) -> dict[str, _Scalar]:
         """The run's row of the table."""
         config = OmegaConf.create(self.about.get("config", ""))
-        values = {name: OmegaConf.select(config, key) for name, key in self.hparams.items()}
-        return _declared({n: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for n, v in values.items()})
+        return _declared({name: OmegaConf.select(config, key) for name, key in self.hparams.items()})
 
 
 def _declared(hparams: Mapping[str, _Value]) -> dict[str, _Scalar]:

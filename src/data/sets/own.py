@@ -37,7 +37,6 @@ class _Arrays(Source):
     """
 
     default_border = "reflect"
-    kind: ClassVar[str]
     opener: ClassVar[Callable[[Path], Any]]
 
     def __init__(
@@ -49,7 +48,7 @@ class _Arrays(Source):
         names: Sequence[str] | None = None,
         **drawing: Any,
     ) -> None:
-        self.path = existing(path, f"an {self.kind} file", folder=False)
+        self.path = existing(path, f"an .{self.name} file", folder=False)
         with opened(self.path, self.opener) as file:
             available = list(file)
         with _named(self.path):
@@ -78,7 +77,6 @@ class Npz(_Arrays):
     """As `_Arrays`, from an .npz file that needs no pickle, such as those of MedMNIST."""
 
     name = "npz"
-    kind = ".npz"
     opener = NpzFile
 
 
@@ -92,7 +90,6 @@ class H5(_Arrays):
     """
 
     name = "h5"
-    kind = ".h5"
     opener = h5py.File
 
     def __init__(self, *, path: str | Path | None, in_memory: bool = True, **options: Any) -> None:
