@@ -24,8 +24,7 @@ _CELL = 0.6
 TURNS = 8
 """Rows of the picture of features: turns of 45 degrees."""
 _PAIRS = 4
-"""Rows of a picture of filters: pairs of an output and an input channel, (0, 0), (1, 1), ..., and over again where
-there are fewer channels of a kind."""
+"""Rows of a picture of filters: pairs of an output and an input channel."""
 
 
 def draw_features(samples: Samples, conv: GConv, name: str, run: Callable[[Tensor], Tensor]) -> Figure:
@@ -52,7 +51,7 @@ def _outputs(conv: GConv, run: Callable[[], Tensor]) -> Field:
     return Field(torch.cat([field.values for field in found]), found[0].elements)
 
 
-def draw_filters(conv: GConv) -> Figure:
+def draw_filters(conv: GConv, pairs: int = _PAIRS) -> Figure:
     """Kernels k_oi of a few pairs of channels, in rows, along the group, in columns.
 
     Of a layer that does not depend on the elements of its input, such as lifting, these are the kernels of all output
@@ -62,13 +61,14 @@ def draw_filters(conv: GConv) -> Figure:
 
     Args:
         conv: the layer.
+        pairs: how many pairs; (0, 0), (1, 1), ..., and over again where there are fewer channels of a kind.
     """
     grid, identity = conv.kernel.grid, conv.group.identity
     elements = (identity, grid) if conv.kernel.carried else (grid, identity)
     with torch.no_grad():
         weight = torch.einsum("oaibyx->oiabyx", conv.weight(*elements)).flatten(2, 3).float().cpu()
     o, i = weight.shape[:2]
-    chosen = torch.arange(min(_PAIRS, max(o, i)))
+    chosen = torch.arange(min(pairs, max(o, i)))
     cells = weight[chosen % o, chosen % i].unflatten(1, (conv.elements[0], -1))
     largest = cells.abs().amax((1, 2, 3, 4), keepdim=True)
     cells = cells / torch.where(largest > 0, largest, 1.0)

@@ -128,9 +128,9 @@ class Throughput(Callback):
         for asked, given, done in self._spans:
             if isinstance(done, torch.cuda.Event):
                 done.synchronize()
+            seconds, waiting = _between(asked, done), _between(asked, given)
             for tally in (self._interval, self._epoch):
-                tally.seconds += _between(asked, done)
-                tally.waiting += _between(asked, given)
+                tally.seconds, tally.waiting = tally.seconds + seconds, tally.waiting + waiting
         self._spans = []
 
 
