@@ -192,7 +192,7 @@ def test_off_the_grid_errors_shrink_with_resolution_if_elements_move_along(
     studies = [Study(Two(size, group), smooth(2, size), torch.zeros(2)) for size in (32, 64, 128)]
     with torch.no_grad():
         along = [study.compare(action)[0]["conv"] for study in studies]
-        monkeypatch.setattr("src.analysis.equivariance.translated", lambda *_: nullcontext())
+        monkeypatch.setattr("src.analysis.moving.translated", lambda *_: nullcontext())
         staying = [study.compare(action)[0]["conv"] for study in studies]
     # Linear interpolation and sums over pixels err with the square of their distance.
     assert along[1] < along[0] / 3

@@ -24,23 +24,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from src.analysis import moving
 from src.analysis.actions import LATTICE, Action, acting, actions, layers_of
 from src.analysis.look import Job, untouched
-from src.analysis.moving import (
-    GENERATORS,
-    dtype_of,
-    faded,
-    field_error,
-    lie_derivative,
-    move,
-    outputs_under,
-    predict,
-    relative_error,
-    scales,
-    stretch,
-    translated,
-    watched,
-)
 from src.data.warp import Border
 from src.groups import SO2, Dilation
 from src.models import Field
@@ -84,7 +70,7 @@ class Measured:
     agreement: dict[str, float]
     """By kind: how often the net as deployed decides the same for a moved image, where a task has decisions."""
     lie: dict[str, float]
-    """By kind: see `lie_derivative`."""
+    """By kind: see `moving.lie_derivative`."""
     rotation: Curve
     scale: Curve
     flaw: Flaw | None
@@ -97,10 +83,8 @@ class Measured:
 
     def numbers(self) -> dict[str, float]:
         """All of them, by tag."""
-        errors = {f"{kind}/{layer}": error for kind, own in self.errors.items() for layer, error in own.items()}
-        shares = {f"agreement/{kind}": share for kind, share in self.agreement.items()}
-        slopes = {f"lie/{kind}": slope for kind, slope in self.lie.items()}
-        return {f"equivariance/{tag}": number for tag, number in (errors | shares | slopes).items()} | {
+        tables = {**self.errors, "agreement": self.agreement, "lie": self.lie}
+        return {f"equivariance/{name}/{key}": number for name, own in tables.items() for key, number in own.items()} | {
             f"robustness/{self.score.tag}/rotation": self.rotation.score.mean().item(),
             f"robustness/{self.score.tag}/scale": self.scale.score.mean().item(),
             "robustness/worst/rotation": self.rotation.score[self.worst(self.rotation)].item(),
@@ -148,18 +132,19 @@ class Study:
         self.group, sizes, own = acting(net)
         self.layers = layers_of(net) if own else {}
         self.actions = actions(self.group, sizes, elements, promised=own)
-        self.images = faded(images[:samples], max(stretch(self.group.matrix(g)) for _, g, _ in self.actions))
+        extent = max(moving.stretch(self.group.matrix(g)) for _, g, _ in self.actions)
+        self.images = moving.faded(images[:samples], extent)
         self.pictures, self.targets = images[:curve_samples], targets[:curve_samples]
         self.task = task
         self.angles = torch.arange(angles, dtype=torch.float64) * 360 / angles
-        self.scales = scales(self.group.extent)
+        self.scales = moving.scales(self.group.extent)
 
     @cached_property
     def reference(self) -> tuple[dict[str, Field], Tensor]:
         """Fields and logits of the images where they are."""
         fields: dict[str, Field] = {}
-        with watched(self.layers, fields.__setitem__):
-            return fields, predict(self.net, self.images)
+        with moving.watched(self.layers, fields.__setitem__):
+            return fields, moving.predict(self.net, self.images)
 
     def tasks(self) -> list[Job]:
         """Independent of each other, but for the reference that each process computes once."""
@@ -168,7 +153,7 @@ class Study:
         matrices, images = torch.cat([turns, sizes])[:, None], (self.net, self.pictures, self.targets)
         return [
             *(partial(self.compare, action) for action in self.actions),
-            *(partial(lie_derivative, self.net, self.images, kind) for kind in GENERATORS),
+            *(partial(moving.lie_derivative, self.net, self.images, kind) for kind in moving.GENERATORS),
             *(partial(score_under, *images, matrix, self.border, self.task) for matrix in matrices),
         ]
 
@@ -178,16 +163,16 @@ class Study:
         size = self.images.shape[-2:]
         if action.exact and matrix[0, 0].abs() < 0.5:  # a quarter turn takes the frame along
             size = size[::-1]
-        moved, (fields, logits) = move(self.images, matrix, size=size), self.reference
+        moved, (fields, logits) = moving.move(self.images, matrix, size=size), self.reference
         errors: dict[str, float] = {}
 
         def see(name: str, field: Field) -> None:
-            errors[name] = field_error(field, fields[name], matrix)
+            errors[name] = moving.field_error(field, fields[name], matrix)
 
-        with translated(self.layers, action.element), watched(self.layers, see):
-            errors[LOGITS] = relative_error(predict(self.net, moved), logits)
+        with moving.translated(self.layers, action.element), moving.watched(self.layers, see):
+            errors[LOGITS] = moving.relative_error(moving.predict(self.net, moved), logits)
         task = _task_of(self.task, logits)
-        before, after = task.decisions(logits), task.decisions(predict(self.net, moved))
+        before, after = task.decisions(logits), task.decisions(moving.predict(self.net, moved))
         if before is None:
             return errors, None
         same = (before == after).flatten().unflatten(0, (len(before), -1)).all(1)
@@ -195,7 +180,7 @@ class Study:
 
     def measured(self, results: Sequence[Any]) -> Measured:
         """What the results of all tasks, in their order, come to."""
-        counts = len(self.actions), len(GENERATORS), len(self.angles), len(self.scales)
+        counts = len(self.actions), len(moving.GENERATORS), len(self.angles), len(self.scales)
         rest = iter(results)
         compared, slopes, turned, scaled = ([next(rest) for _ in range(count)] for count in counts)
         errors, shares = zip(*compared, strict=True)
@@ -211,7 +196,7 @@ class Study:
         return Measured(
             errors=found,
             agreement={k: mean([shares[n] for n in own]) for k, own in chosen.items() if None not in shares},
-            lie=dict(zip(GENERATORS, slopes, strict=True)),
+            lie=dict(zip(moving.GENERATORS, slopes, strict=True)),
             rotation=Curve(self.angles, torch.cat(turned)),
             scale=Curve(self.scales, torch.cat(scaled)),
             flaw=self._flaw({n: errors[n] for n in lattice}),
@@ -220,7 +205,7 @@ class Study:
 
     def _flaw(self, errors: Mapping[int, Mapping[str, float]]) -> Flaw | None:
         """The first layer in order of execution whose error, by action, is more than rounding."""
-        tolerance = _ROUNDING * torch.finfo(dtype_of(self.net, self.images)).eps
+        tolerance = _ROUNDING * torch.finfo(moving.dtype_of(self.net, self.images)).eps
         for layer in next(iter(errors.values()), {}):
             worst = max(errors, key=lambda n: errors[n][layer])
             if not errors[worst][layer] <= tolerance:
@@ -267,7 +252,7 @@ def score_under(
     scores = []
     with untouched(net):
         for matrix in matrices:
-            outputs = outputs_under(net, images, matrix, border)
+            outputs = moving.outputs_under(net, images, matrix, border)
             scores.append(_task_of(task, outputs).measured(outputs, targets))
     return torch.tensor(scores)
 

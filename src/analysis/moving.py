@@ -37,20 +37,16 @@ def translated(layers: Mapping[str, GConv], g: Tensor) -> Iterator[None]:
 
     with ExitStack() as stack:
         for conv in layers.values():
-            stack.callback(conv.register_forward_pre_hook(translate, with_kwargs=True).remove)
+            stack.enter_context(conv.register_forward_pre_hook(translate, with_kwargs=True))
         yield
 
 
 @contextmanager
 def watched(layers: Mapping[str, GConv], see: Callable[[str, Field], None]) -> Iterator[None]:
     """Every layer's name and output are shown to `see`."""
-
-    def hook(name: str) -> Callable[..., None]:
-        return lambda _conv, _args, field: see(name, field)
-
     with ExitStack() as stack:
         for name, conv in layers.items():
-            stack.callback(conv.register_forward_hook(hook(name)).remove)
+            stack.enter_context(conv.register_forward_hook(lambda _conv, _args, field, name=name: see(name, field)))
         yield
 
 

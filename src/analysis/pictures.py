@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from src.analysis.drawing import figure
+from src.analysis.moving import watched
 from src.data.samples import Samples
 from src.data.warp import rotate
 from src.groups import O2, SO2, Dilation, Group, Reflection, Trivial
@@ -45,11 +46,8 @@ def draw_features(samples: Samples, conv: GConv, name: str, run: Callable[[Tenso
 def _outputs(conv: GConv, run: Callable[[], Tensor]) -> Field:
     """What a layer makes while something is run, values (n, c, b, y, x) of all calls together."""
     found: list[Field] = []
-    handle = conv.register_forward_hook(lambda *call: found.append(call[-1]))
-    try:
+    with watched({"": conv}, lambda _, field: found.append(field)):
         run()
-    finally:
-        handle.remove()
     return Field(torch.cat([field.values for field in found]), found[0].elements)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import accumulate
 from math import prod
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
@@ -234,17 +233,13 @@ def draw_redundancy(
     for ax, (layer, name) in zip(axes, panels, strict=False):
         for label, layers in {"initial": initial, "trained": trained, "random": random}.items():
             if name in layers.get(layer, {}):
-                _draw_shares(ax, layers[layer][name].shares, label)
+                shares = list(accumulate(layers[layer][name].shares))
+                ax.plot(range(1, len(shares) + 1), shares, label=label, markersize=3, **LINES[label])
+        ax.set(xlabel="components", ylabel="share of energy", ylim=(0, 1.05))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         title = layer if name == WHOLE else f"{layer}, {name}"
         ax.set_title(title + ("\nrank 1 by its form" if trained[layer][name].forced else ""), fontsize=9)
     axes[0].legend(fontsize=8, loc="lower right")
     for ax in axes[len(panels) :]:
         ax.remove()
     return drawn
-
-
-def _draw_shares(ax: Axes, shares: Sequence[float], label: str) -> None:
-    """One cumulative line."""
-    ax.plot(range(1, len(shares) + 1), list(accumulate(shares)), label=label, markersize=3, **LINES[label])
-    ax.set(xlabel="components", ylabel="share of energy", ylim=(0, 1.05))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))

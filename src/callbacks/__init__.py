@@ -7,20 +7,5 @@ from src.callbacks.exact_state import ExactState
 from src.callbacks.feature_figures import FeatureFigures
 from src.callbacks.interruption import Interrupted, Interruption
 from src.callbacks.kernel_redundancy import KernelRedundancy
-from src.callbacks.learning_rate import LearningRate
-from src.callbacks.progress import ProgressBar
+from src.callbacks.lightning import LearningRate, ProgressBar
 from src.callbacks.throughput import Throughput
-
-__all__ = [
-    "Checkpoints",
-    "Dashboard",
-    "EquivarianceError",
-    "ExactState",
-    "FeatureFigures",
-    "Interrupted",
-    "Interruption",
-    "KernelRedundancy",
-    "LearningRate",
-    "ProgressBar",
-    "Throughput",
-]

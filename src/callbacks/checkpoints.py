@@ -123,17 +123,14 @@ class Checkpoints(Checkpoint):
 
     def _agree(self, trainer: Trainer) -> int:
         """What all processes do after this step: the most that one of them wants."""
-        wanted = int(self._due(trainer))
+        steps = self.every_steps is not None and trainer.global_step % self.every_steps == 0
+        wanted = int(steps or time.monotonic() - self._written > self.every_seconds)
         for callback in trainer.callbacks:
             if isinstance(callback, Interruption) and callback.received:
                 wanted = _SAVE + callback.received
         if trainer.world_size == 1:
             return wanted
         return int(trainer.strategy.reduce(torch.tensor(wanted, device=trainer.strategy.root_device), reduce_op="max"))
-
-    def _due(self, trainer: Trainer) -> bool:
-        steps = self.every_steps is not None and trainer.global_step % self.every_steps == 0
-        return steps or time.monotonic() - self._written > self.every_seconds
 
     def _stop(self, code: int) -> None:
         if code > _SAVE:

@@ -15,28 +15,12 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as summaries
 
 from src.analysis.actions import LATTICE, RANDOM, acting, kinds
-from src.analysis.look import Job
 from src.analysis.redundancy import MEASURES, group_convolutions
 from src.callbacks.checkpoints import Checkpoints
 from src.callbacks.probe import Probe, log, writers
 from src.models.tasks import Task
 from src.require import is_number
 
-_CHARTS: dict[str, dict[str, list[str]]] = {
-    "training": {
-        "loss": ["train/loss$", "val/loss$"],
-        "gradient norm": ["train/gradient_norm$"],
-        "update to weight ratio": ["train/update_ratio"],
-        "learning rate": ["lr-"],
-    },
-    "throughput": {
-        "samples per second": ["time/(epoch/)?samples_per_second$"],
-        "share of time waiting for data": ["time/(epoch/)?data_share$"],
-        "seconds of a step": ["time/(epoch/)?step$"],
-        "memory in GiB": ["time/memory_gib$"],
-    },
-}
-"""Charts of every net by category, and the tags that each shows: regular expressions, matched from their beginning."""
 _Scalar = str | int | float | bool
 _Value = _Scalar | Sequence[_Scalar] | None
 
@@ -78,7 +62,10 @@ class Dashboard(Probe):
                 charts = _charts_of(pl_module.net, pl_module.task).items()
                 multiline = {title: {name: ("Multiline", tags) for name, tags in own.items()} for title, own in charts}
                 writer.add_custom_scalars(multiline)
-                self._declare(trainer, writer, _metrics_of(pl_module.task))
+                best = [f"best/{keeper.monitor}"] if (keeper := _checkpoints(trainer)) else []
+                columns, begun, _ = _session(self._parameters(), [*best, *_metrics_of(pl_module.task)])
+                for summary in (columns, begun):
+                    writer.file_writer.add_summary(summary)
                 for tag, text in _texts(self.about).items():
                     writer.add_text(tag, text, 0)
         super().on_train_start(trainer, pl_module)
@@ -100,9 +87,6 @@ class Dashboard(Probe):
             *_, ended = _session(self._parameters(), ())
             writer.file_writer.add_summary(ended)
 
-    def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Job]:
-        return []
-
     def report(self, trainer: Trainer, module: LightningModule, results: Sequence[Any], step: int) -> None:
         for writer in writers(trainer):
             for name, weight in module.net.named_parameters():
@@ -110,17 +94,10 @@ class Dashboard(Probe):
             for name, gradient in self._gradients.items():
                 _add_histogram(writer, f"gradients/{name}", gradient, step)
 
-    def _declare(self, trainer: Trainer, writer: SummaryWriter, metrics: Sequence[str]) -> None:
-        """Announce the table's columns, and the run's row."""
-        best = [f"best/{keeper.monitor}"] if (keeper := _checkpoints(trainer)) else []
-        for summary in _session(self._parameters(), [*best, *metrics])[:2]:
-            writer.file_writer.add_summary(summary)
-
     def _parameters(self) -> dict[str, _Scalar]:
         """The run's row of the table."""
         config = OmegaConf.create(self.about.get("config", ""))
-        values = {name: OmegaConf.select(config, key) for name, key in self.hparams.items()}
-        return _declared({n: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for n, v in values.items()})
+        return _declared({name: OmegaConf.select(config, key) for name, key in self.hparams.items()})
 
 
 def _declared(hparams: Mapping[str, _Value]) -> dict[str, _Scalar]:
@@ -155,15 +132,27 @@ def _metrics_of(task: Task) -> list[str]:
 
 
 def _charts_of(net: nn.Module, task: Task) -> dict[str, dict[str, list[str]]]:
-    """`_CHARTS`, the task's metrics, equivariance errors of all that the net's group does, and redundancy along it."""
-    loss, *others = _CHARTS["training"].items()
-    measured = {task.title(name): [f"{stage}/{name}$" for stage in ("train", "val")] for name in task.metrics}
+    """Charts by category, and the tags that each shows: regular expressions, matched from their beginning."""
     group, sizes, own = acting(net)
     names = [*kinds(group, sizes), RANDOM, *([LATTICE] if own else [])]
-    looks = {"equivariance error": {name: [f"equivariance/{name}/.*"] for name in names}}
-    if group_convolutions(net):
-        looks["redundancy along the group"] = {measure: [f"redundancy/{measure}/.*"] for measure in MEASURES}
-    return {"training": {**dict([loss]), **measured, **dict(others)}, **looks, "throughput": _CHARTS["throughput"]}
+    along = {measure: [f"redundancy/{measure}/.*"] for measure in MEASURES} if group_convolutions(net) else {}
+    return {
+        "training": {
+            "loss": ["train/loss$", "val/loss$"],
+            **{task.title(name): [f"{stage}/{name}$" for stage in ("train", "val")] for name in task.metrics},
+            "gradient norm": ["train/gradient_norm$"],
+            "update to weight ratio": ["train/update_ratio"],
+            "learning rate": ["lr-"],
+        },
+        "equivariance error": {name: [f"equivariance/{name}/.*"] for name in names},
+        **({"redundancy along the group": along} if along else {}),
+        "throughput": {
+            "samples per second": ["time/(epoch/)?samples_per_second$"],
+            "share of time waiting for data": ["time/(epoch/)?data_share$"],
+            "seconds of a step": ["time/(epoch/)?step$"],
+            "memory in GiB": ["time/memory_gib$"],
+        },
+    }
 
 
 def _texts(about: Mapping[str, Any]) -> dict[str, str]:

@@ -7,17 +7,9 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
+from src.analysis import redundancy
 from src.analysis.drawing import pixels
 from src.analysis.look import Job
-from src.analysis.redundancy import (
-    Spectra,
-    Spectrum,
-    draw_redundancy,
-    group_convolutions,
-    numbers,
-    random_spectra,
-    spectra,
-)
 from src.callbacks.probe import Probe, log, writers
 
 
@@ -40,7 +32,7 @@ class KernelRedundancy(Probe):
 
     def __init__(self, every_epochs: int = 10) -> None:
         super().__init__(every_epochs)
-        self.initial: dict[str, Spectra] = {}
+        self.initial: dict[str, redundancy.Spectra] = {}
         """By layer, in the first process; empty in a run that began without this callback."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -52,25 +44,26 @@ class KernelRedundancy(Probe):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.initial = {
-            layer: {name: Spectrum(**values) for name, values in measured.items()}
+            layer: {name: redundancy.Spectrum(**values) for name, values in measured.items()}
             for layer, measured in state_dict["initial"].items()
         }
 
     def look(self, trainer: Trainer, module: LightningModule, step: int) -> None:
-        if group_convolutions(module.net):
+        if redundancy.group_convolutions(module.net):
             super().look(trainer, module, step)
 
     def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Job]:
         return [
-            lambda conv=conv: (spectra(conv), random_spectra(conv)) for conv in group_convolutions(module.net).values()
+            lambda conv=conv: (redundancy.spectra(conv), redundancy.random_spectra(conv))
+            for conv in redundancy.group_convolutions(module.net).values()
         ]
 
     def report(self, trainer: Trainer, module: LightningModule, results: Sequence[Any], step: int) -> None:
-        layers = list(group_convolutions(module.net))
+        layers = list(redundancy.group_convolutions(module.net))
         trained, random = (dict(zip(layers, kind, strict=True)) for kind in zip(*results, strict=True))
         if trainer.global_step == 0:
             self.initial = trained
-        log(trainer, numbers(trained, self.initial, random), step)
+        log(trainer, redundancy.numbers(trained, self.initial, random), step)
         for writer in writers(trainer) if any(trained.values()) else ():
-            image = pixels(draw_redundancy(trained, self.initial, random))
+            image = pixels(redundancy.draw_redundancy(trained, self.initial, random))
             writer.add_image("redundancy/spectra", image, step, dataformats="HWC")

@@ -37,9 +37,9 @@ class Probe(Callback):
         self.every_epochs, self.before_training = every_epochs, before_training
         self._began, self._spent = 0.0, 0.0
 
-    @abstractmethod
     def tasks(self, trainer: Trainer, module: LightningModule) -> Sequence[Job]:
-        """The work, in the same order in all processes; the net is in evaluation, without gradients."""
+        """The work, if any, in the same order in all processes; the net is in evaluation, without gradients."""
+        return ()
 
     @abstractmethod
     def report(self, trainer: Trainer, module: LightningModule, results: Sequence[Any], step: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,7 @@ class Throughput(Callback):
         self._asked: _Moment | None = None
         self._given: _Moment = 0.0
         self._spans: list[tuple[_Moment, _Moment, _Moment]] = []
+        """When each batch was asked for, given, and done."""
         self._interval, self._epoch = _Tally(), _Tally()
         self._stepped = 0
         self._norm: Tensor | None = None
@@ -87,7 +88,7 @@ class Throughput(Callback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         every = trainer.log_every_n_steps
         if trainer.is_global_zero and trainer.loggers and every and (trainer.global_step + 1) % every == 0:
-            self._norm = _gradient_norm(pl_module.parameters())
+            self._norm = get_total_norm([weight.grad for weight in pl_module.parameters() if weight.grad is not None])
             self._before = {name: [w.detach().clone() for w in own] for name, own in _groups(optimizer).items()}
 
     def on_train_batch_end(
@@ -124,9 +125,12 @@ class Throughput(Callback):
 
     def _settle(self) -> None:
         """Count the times of all batches that are done."""
-        seconds, waiting = _spent(self._spans)
-        for tally in (self._interval, self._epoch):
-            tally.seconds, tally.waiting = tally.seconds + seconds, tally.waiting + waiting
+        for asked, given, done in self._spans:
+            if isinstance(done, torch.cuda.Event):
+                done.synchronize()
+            seconds, waiting = _between(asked, done), _between(asked, given)
+            for tally in (self._interval, self._epoch):
+                tally.seconds, tally.waiting = tally.seconds + seconds, tally.waiting + waiting
         self._spans = []
 
 
@@ -137,20 +141,6 @@ def _moment(device: torch.device) -> _Moment:
     event = torch.cuda.Event(enable_timing=True)
     event.record(torch.cuda.current_stream(device))
     return event
-
-
-def _spent(spans: Iterable[tuple[_Moment, _Moment, _Moment]]) -> tuple[float, float]:
-    """Seconds of batches in all, and of these until they were there.
-
-    Args:
-        spans: when each was asked for, given, and done.
-    """
-    seconds = waiting = 0.0
-    for asked, given, done in spans:
-        if isinstance(done, torch.cuda.Event):
-            done.synchronize()
-        seconds, waiting = seconds + _between(asked, done), waiting + _between(asked, given)
-    return seconds, waiting
 
 
 def _between(start: _Moment, end: _Moment) -> float:
@@ -164,11 +154,6 @@ def _peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def _gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """The 2-norm of all gradients together, ()."""
-    return get_total_norm([weight.grad for weight in parameters if weight.grad is not None])
 
 
 def _groups(optimizer: Optimizer) -> dict[str, list[Tensor]]:

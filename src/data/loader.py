@@ -131,13 +131,11 @@ class Batches(Sampler[_Key]):
 
     def __iter__(self) -> Iterator[_Key]:
         epoch, skip, self.skip = self.epoch, self.skip, 0
-        for indices in self._order(epoch).split(self.batch_size)[skip : len(self)]:
+        order = torch.arange(self.n)
+        if self.seed is not None:
+            order = torch.randperm(self.n, generator=generator("order", self.seed, epoch))
+        for indices in order.split(self.batch_size)[skip : len(self)]:
             yield epoch, indices[self.rank :: self.ranks]
-
-    def _order(self, epoch: int) -> Tensor:
-        if self.seed is None:
-            return torch.arange(self.n)
-        return torch.randperm(self.n, generator=generator("order", self.seed, epoch))
 
 
 class Loader(DataLoader[_Batch]):

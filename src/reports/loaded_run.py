@@ -55,8 +55,7 @@ class LoadedRun:
     def measured(self) -> Measured:
         """Equivariance, and the metric by angle and scale."""
         images, targets = self.samples.images, self.samples.targets
-        more = {"task": self.task, "border": self.samples.border}
-        return measure(self.net, images, targets, curve_samples=len(images), **more)
+        return measure(self.net, images, targets, curve_samples=len(images), task=self.task, border=self.samples.border)
 
     @cached_property
     def outputs(self) -> Tensor:

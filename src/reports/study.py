@@ -25,8 +25,7 @@ from src.reports.curves import scalars
 from src.runs.record import read
 from src.runs.status import read_status
 from src.training.recipe import Recipe, build, load_recipe
-from src.training.result import Result
-from src.training.run import Request, train
+from src.training.run import Request, Result, train
 
 _EIGHTH = 45.0
 """Degrees by which images are turned to see how outputs change: nothing is farther from quarter turns."""

@@ -55,7 +55,8 @@ def digest(cfg: DictConfig) -> str:
 
 def run_id(cfg: DictConfig, overrides: Sequence[str]) -> str:
     """What was changed, the seed, and the digest: `lr-0.01_seed1-3f2a9c01`."""
-    words = [_short(override) for override in overrides if _is_part_of_name(override)]
+    unnamed = (*_NOT_PART_OF_IDENTITY, "experiment", *COMBINED, "seed", "debug")
+    words = [_short(word) for word in overrides if not _is_within(word.split("=")[0].lstrip("+~"), unnamed)]
     while len("_".join(words)) > _LONGEST:
         words.pop()
     return f"{'_'.join([*words, f'seed{cfg.seed}'])}-{digest(cfg)}"
@@ -95,13 +96,6 @@ def locked(folder: Path, refusal: Callable[[], str]) -> Iterator[None]:
         raise ConfigError(refusal()) from error
     with held:
         yield
-
-
-def _is_part_of_name(override: str) -> bool:
-    """Whether an override is worth a part of a name."""
-    key = override.split("=")[0].lstrip("+~")
-    elsewhere = ("experiment", *COMBINED, "seed", "debug")
-    return not _is_within(key, (*_NOT_PART_OF_IDENTITY, *elsewhere))
 
 
 def _short(override: str) -> str:

@@ -7,6 +7,7 @@ import io
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from rich.console import Console
@@ -26,7 +27,7 @@ def rich_table(
     rows: Iterable[Sequence[str]],
     right: Collection[str] = (),
     title: str | None = None,
-    styles: Iterable[str | None] | None = None,
+    styles: Iterable[str | None] = (),
 ) -> Table:
     """A table for the console; what is too long for its column goes on in the next line.
 
@@ -35,12 +36,11 @@ def rich_table(
         rows: cells, as many as there are columns.
         right: names of the columns that are aligned to the right.
         title: above the table.
-        styles: one for each row; None is the console's own.
+        styles: of the rows; None, or none, is the console's own.
     """
-    rows = list(rows)
     columns = [Column(name, justify="right" if name in right else "left", overflow="fold") for name in head]
     result = Table(*columns, title=title)
-    for row, style in zip(rows, [None] * len(rows) if styles is None else styles, strict=True):
+    for row, style in zip_longest(rows, styles):
         result.add_row(*row, style=style)
     return result
 

@@ -92,14 +92,10 @@ def _say_what_was_default(config: _Config) -> _Config:
     if not isinstance(conv, Mapping) or conv.get("_target_") != "src.models.GConv" or "low_pass" in conv:
         return config
 
-    def named(node: Any) -> Any:
-        if isinstance(node, list):
-            return [named(value) for value in node]
-        if not isinstance(node, Mapping):
-            return node
-        return {**_DEFAULTS.get(node.get("_target_"), {}), **{name: named(value) for name, value in node.items()}}
+    def complete(node: Any) -> Any:
+        return {**_DEFAULTS.get(node.get("_target_"), {}), **node} if isinstance(node, Mapping) else node
 
-    return {**named(config), "group": {"low_pass": 0.0, **(config.get("group") or {})}}
+    return {**_mapped(config, complete), "group": {"low_pass": 0.0, **(config.get("group") or {})}}
 
 
 _DEFAULTS: Mapping[Any, _Config] = {
@@ -112,15 +108,16 @@ _DEFAULTS: Mapping[Any, _Config] = {
 
 def _rename_targets(config: _Config) -> _Config:
     """Classes that have other names now."""
+    return _mapped(config, lambda node: _TARGETS.get(node, node) if isinstance(node, str) else node)
 
-    def renamed(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            return {name: renamed(value) for name, value in node.items()}
-        if isinstance(node, list):
-            return [renamed(value) for value in node]
-        return _TARGETS.get(node, node) if isinstance(node, str) else node
 
-    return renamed(config)
+def _mapped(node: Any, change: Callable[[Any], Any]) -> Any:
+    """A copy in which every value was changed, those within a container before the container."""
+    if isinstance(node, Mapping):
+        node = {name: _mapped(value, change) for name, value in node.items()}
+    elif isinstance(node, list):
+        node = [_mapped(value, change) for value in node]
+    return change(node)
 
 
 _TARGETS = {

@@ -2,7 +2,4 @@
 
 from src.config.instantiate import ConfigError
 from src.training.recipe import Recipe, load_recipe
-from src.training.result import Result
-from src.training.run import train
-
-__all__ = ["ConfigError", "Recipe", "Result", "load_recipe", "train"]
+from src.training.run import Result, train

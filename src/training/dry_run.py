@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from lightning.pytorch import LightningDataModule
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.syntax import Syntax
@@ -23,11 +22,13 @@ def describe(cfg: DictConfig, request: Request) -> None:
     check_train(cfg)
     recipe, folder = build(cfg), folder_of(cfg, request)
     parameters = sum(parameter.numel() for parameter in recipe.model.net.parameters())
+    # Data modules of other kinds need not say what a sample is.
+    channels, size = (getattr(recipe.datamodule, name, None) for name in ("channels", "size"))
     facts = {
         "folder": str(folder),
         "would": _outcome(recipe.cfg, folder, request.force),
         "parameters": f"{parameters:,}",
-        **_data(recipe.datamodule),
+        **({"images": " x ".join(map(str, (channels, *size)))} if channels and size else {}),
         "devices": _devices(cfg),
         "batch": f"{cfg.train.batch_size} over all devices, {cfg.train.accumulate} to a step",
         "learning rate": f"{cfg.optimizer.lr}",
@@ -35,12 +36,6 @@ def describe(cfg: DictConfig, request: Request) -> None:
     out = Console()
     out.print(Syntax(OmegaConf.to_yaml(OmegaConf.create(plain(recipe.cfg))), "yaml", background_color="default"))
     out.print(fact_table("Nothing was trained", facts))
-
-
-def _data(datamodule: LightningDataModule) -> dict[str, str]:
-    """What the data say of a sample: the channels and pixels of an image, or nothing."""
-    channels, size = getattr(datamodule, "channels", None), getattr(datamodule, "size", None)
-    return {"images": " x ".join(map(str, (channels, *size)))} if channels and size else {}
 
 
 def _outcome(cfg: DictConfig, folder: Path, force: bool) -> str:

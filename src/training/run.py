@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +16,22 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.table import Table
 
 from src.callbacks.checkpoints import BEST, LAST
 from src.callbacks.exact_state import rewind
 from src.config.compose import plain
-from src.config.instantiate import ConfigError
+from src.config.instantiate import ConfigError, locate
 from src.config.schema import check_run
+from src.models.tasks import Task
 from src.runs import identity
 from src.runs.checkpoints import latest, load, load_weights, read_weights, write_text
 from src.runs.folder import RUN_FOLDER, RunFolder, read_json
 from src.runs.process import from_first, rank, signals
 from src.runs.record import session
 from src.runs.status import Status, read_status, write_error
+from src.runs.tables import fact_table
 from src.training.recipe import Recipe, build, prepare, with_values
-from src.training.result import Result, table
 from src.training.trainer import make_trainer
 
 
@@ -50,6 +52,16 @@ class Request:
     force: bool = False
 
 
+@dataclass(frozen=True)
+class Result:
+    """A run that is complete."""
+
+    folder: Path
+    """Of the run; removed already, if it was a debugging run."""
+    metrics: Mapping[str, float]
+    """What metrics.json holds."""
+
+
 def train(cfg: DictConfig, request: Request = Request()) -> Result:
     """Start a run, resume it, or print its result if it is complete.
 
@@ -67,8 +79,10 @@ def train(cfg: DictConfig, request: Request = Request()) -> Result:
     if cfg.debug:
         cfg = _shortened(cfg)
     with signals(), _working_folder(cfg, request) as folder:
-        metrics = _final_metrics(folder)
-        if metrics is None:
+        # If those of a complete run cannot be read, they are measured again from its checkpoint.
+        complete = read_status(folder).get("status") == "complete"
+        metrics = read_json(RunFolder(folder).metrics) if complete else {}
+        if not metrics:
             recipe = build(with_values(cfg, {"paths.run": str(folder)}))
             prepare(recipe.datamodule)  # first, so that a missing or damaged file leaves no run behind
             with _lock(folder):
@@ -76,7 +90,7 @@ def train(cfg: DictConfig, request: Request = Request()) -> Result:
                 with _recording(recipe, folder, changes) as status:
                     metrics = _fit_and_test(recipe, folder, status)
         result = Result(folder, metrics)
-        _print(table(result, cfg))
+        _print(_table(result, cfg))
     return result
 
 
@@ -132,14 +146,6 @@ def _working_folder(cfg: DictConfig, request: Request) -> Iterator[Path]:
         del os.environ[RUN_FOLDER]
         if cfg.debug:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _final_metrics(folder: Path) -> dict[str, float] | None:
-    """The metrics of a run that is complete."""
-    if read_status(folder).get("status") != "complete":
-        return None
-    # If they cannot be read, they are measured again from its checkpoint.
-    return read_json(RunFolder(folder).metrics) or None
 
 
 @contextmanager
@@ -244,6 +250,21 @@ def _shortened(cfg: DictConfig) -> DictConfig:
     """A copy with one epoch, on 64 samples of each split where the data can be limited."""
     limits = [key for key in ("limit_train", "limit_val", "limit_test") if key in cfg.dataset]
     return with_values(cfg, {"train.epochs": 1} | {f"dataset.{key}": min(cfg.dataset[key] or 64, 64) for key in limits})
+
+
+def _table(result: Result, cfg: DictConfig) -> Table:
+    """What is printed at the end of a run of a configuration, as long as its folder is there."""
+    task: type[Task] = locate(cfg.task._target_)  # not a task, as the data may not have said yet how many classes
+    title, primary = task.title(cfg.task.primary), cfg.task.primary
+    test, val = (task.written(primary, result.metrics.get(f"{stage}/{primary}")) for stage in ("test", "val"))
+    facts = {
+        f"test {title}": test,
+        f"validation {title} (best epoch)": val,
+        "parameters": f"{int(result.metrics['parameters']):,}",
+        "training time": f"{read_status(result.folder).get('seconds', 0):.0f} s",
+        "folder": str(result.folder),
+    }
+    return fact_table("Result", facts, bold=[f"test {title}"])
 
 
 def _print(content: Any) -> None:

@@ -8,8 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from errno import EDQUOT, ENOSPC
 from functools import partial
 from pathlib import Path
@@ -181,11 +180,15 @@ def _request(file: File, url: str, part: Path) -> bool:
         if None not in (file.size, total) and file.size != total:
             raise ValueError(f"the file must have {file.size} bytes, but there it has {total}")
         total = file.size if total is None else total
-        with part.open("ab" if start else "wb") as out, _progress(file.name, start, total) as advance:
+        # A bar on a terminal, nothing elsewhere.
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        bars = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not sys.stderr.isatty())
+        with part.open("ab" if start else "wb") as out, bars:
+            bar = bars.add_task(file.name, total=total, completed=start)
             # Not decoded: a server may call the .gz of a file its encoding, but the sum is that of the .gz.
             for chunk in response.raw.stream(_CHUNK, decode_content=False):
                 out.write(chunk)
-                advance(len(chunk))
+                bars.advance(bar, len(chunk))
             out.flush()
             os.fsync(out.fileno())
     if total is not None and _length(part) < total:  # an answer may also end early without an error
@@ -203,15 +206,6 @@ def _extent(response: requests.Response, begun: int) -> tuple[int, int | None]:
     if not match or int(match[1]) != begun:
         raise ValueError(f"the answer must start at byte {begun}, but its Content-Range is {stated!r}")
     return begun, None if match[2] == "*" else int(match[2])
-
-
-@contextmanager
-def _progress(name: str, start: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere; the function moves it on by so many bytes."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    console, hidden = Console(stderr=True), not sys.stderr.isatty()
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=hidden) as progress:
-        yield partial(progress.advance, progress.add_task(name, total=total, completed=start))
 
 
 def _length(path: Path) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
@@ -12,7 +11,6 @@ from src.data.io.archive import members
 from src.data.io.fetch import File
 from src.data.sets.published import Published
 from src.data.sources import Card, Pool, Pools
-from src.data.warp import Border
 
 _SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
@@ -35,7 +33,7 @@ class Cifar10(Published):
 
     name = "cifar10"
     card = Card("CIFAR-10", "none stated by its publisher", _CITATION, f"{_HOMES[0]}cifar.html")
-    files: ClassVar[tuple[File, ...]] = (
+    files = (
         File.below(
             _HOMES,
             "cifar-10-binary.tar.gz",
@@ -44,16 +42,16 @@ class Cifar10(Published):
         ),
     )
     slow = True
-    labels: ClassVar[tuple[str, ...]] = tuple(_CLASSES.split())
+    labels = tuple(_CLASSES.split())
     channels = 3
     native = _SHAPE[1:]
     recommended = (45_000, 5_000)
-    default_border: ClassVar[Border] = "reflect"
+    default_border = "reflect"
 
-    folder: ClassVar[str] = "cifar-10-batches-bin"
-    learn: ClassVar[Sequence[str]] = [f"data_batch_{n}.bin" for n in range(1, 6)]
-    test: ClassVar[str] = "test_batch.bin"
-    label_bytes: ClassVar[int] = 1
+    folder = "cifar-10-batches-bin"
+    learn = tuple(f"data_batch_{n}.bin" for n in range(1, 6))
+    test = "test_batch.bin"
+    label_bytes = 1
     """Before the pixels of every image; the last of them is the label."""
 
     def read(self, paths: Mapping[str, Path]) -> Pools:
@@ -79,7 +77,7 @@ class Cifar100(Cifar10):
 
     name = "cifar100"
     card = Card("CIFAR-100", "none stated by its publisher", _CITATION, f"{_HOMES[0]}cifar.html")
-    files: ClassVar[tuple[File, ...]] = (
+    files = (
         File.below(
             _HOMES,
             "cifar-100-binary.tar.gz",
@@ -87,8 +85,8 @@ class Cifar100(Cifar10):
             168_513_733,
         ),
     )
-    labels: ClassVar[tuple[str, ...]] = tuple(_FINE.split())
+    labels = tuple(_FINE.split())
     folder = "cifar-100-binary"
-    learn: ClassVar[Sequence[str]] = ["train.bin"]
+    learn = ("train.bin",)
     test = "test.bin"
     label_bytes = 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import ClassVar
 
 import torch
 
@@ -31,7 +30,7 @@ class Digits(Source):
         citation="Alpaydin, Kaynak: Cascading Classifiers. Kybernetika, 1998",
         homepage="https://archive.ics.uci.edu/dataset/80",
     )
-    labels: ClassVar[tuple[str, ...]] = tuple("0123456789")
+    labels = tuple("0123456789")
     channels = 1
     native = (20, 20)
     recommended = (1197, 200, 400)

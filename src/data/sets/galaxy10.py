@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from src.data.io.arrays import opened, read_pool
 from src.data.io.fetch import File
 from src.data.sets.published import Published
 from src.data.sources import Card, Pools
-from src.data.warp import Border
 
 
 class Galaxy10(Published):
     """Galaxy10 SDSS: 21,785 images of 69 x 69 in bands g, r, i, drawn as 70 / 10 / 20 %: no test set is published."""
 
     name = "galaxy10"
-    card: ClassVar[Card] = Card(
+    card = Card(
         title="Galaxy10 SDSS",
         licence="none stated for the images; the code that published them is MIT",
         citation="Leung, Bovy: Galaxy10. Labels: Lintott et al.: Galaxy Zoo. MNRAS 389, 2008, and MNRAS 410, 2011. "
         "Images: Sloan Digital Sky Survey",
         homepage="https://astronn.readthedocs.io/en/latest/galaxy10sdss.html",
     )
-    files: ClassVar[tuple[File, ...]] = (
+    files = (
         File.below(
             ("https://zenodo.org/records/10844811/files", "http://www.astro.utoronto.ca/~bovy/Galaxy10"),
             "Galaxy10.h5",
@@ -32,7 +30,7 @@ class Galaxy10(Published):
             210_234_548,
         ),
     )
-    labels: ClassVar[tuple[str, ...]] = (
+    labels = (
         "face-on disk, no spiral",
         "smooth, round",
         "smooth, in-between",
@@ -47,7 +45,7 @@ class Galaxy10(Published):
     channels = 3
     native = (69, 69)
     recommended = (0.7, 0.1, 0.2)
-    default_border: ClassVar[Border] = "reflect"
+    default_border = "reflect"
 
     def read(self, paths: Mapping[str, Path]) -> Pools:
         (path,) = paths.values()
@@ -59,14 +57,14 @@ class Galaxy10Decals(Galaxy10):
     """Galaxy10 DECaLS: 17,736 images of 256 x 256 in bands g, r and z, 10 other classes, drawn as 70 / 10 / 20 %."""
 
     name = "galaxy10_decals"
-    card: ClassVar[Card] = Card(
+    card = Card(
         title="Galaxy10 DECaLS",
         licence="none stated for the images; the code that published them is MIT",
         citation="Leung, Bovy: Galaxy10. Labels: Walmsley et al.: Galaxy Zoo DECaLS. MNRAS 509, 2022. Images: Dey et "
         "al.: Overview of the DESI Legacy Imaging Surveys. AJ 157, 2019",
         homepage="https://github.com/henrysky/Galaxy10",
     )
-    files: ClassVar[tuple[File, ...]] = (
+    files = (
         File.below(
             ("https://zenodo.org/records/10845026/files", "https://www.astro.utoronto.ca/~hleung/shared/Galaxy10"),
             "Galaxy10_DECals.h5",
@@ -74,7 +72,7 @@ class Galaxy10Decals(Galaxy10):
             None,  # about 2.7 GB
         ),
     )
-    labels: ClassVar[tuple[str, ...]] = (
+    labels = (
         "disturbed",
         "merging",
         "round smooth",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
@@ -48,7 +47,7 @@ class Mnist(Published):
         homepage="http://yann.lecun.com/exdb/mnist/",
     )
     files = tuple(File.below(_MIRRORS, name, f"sha256:{sha256}", size) for name, (sha256, size) in _SUMS.items())
-    labels: ClassVar[tuple[str, ...]] = tuple("0123456789")
+    labels = tuple("0123456789")
     channels = 1
     native = (SIDE, SIDE)
     recommended = (55_000, 5_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,14 +13,13 @@ import torch
 from src.data.io.archive import members
 from src.data.io.fetch import File
 from src.data.sets.mnist import SIDE, Mnist
-from src.data.sets.published import Published
 from src.data.sources import Card, Pool, Pools, Source
 from src.require import require_choice
 
 _GENERATED = (10_000, 2_000, 50_000)
 
 
-class MnistRotOfficial(Published):
+class MnistRotOfficial(Mnist):
     """Rotated MNIST as Larochelle et al. published it: 10,000 / 2,000 of 12,000 for learning, and 50,000 for testing.
 
     The published numbers are grey values divided by 256, interpolated; here they are rounded to whole ones again.
@@ -43,11 +42,8 @@ class MnistRotOfficial(Published):
         ),
     )
     slow = True
-    labels: ClassVar[tuple[str, ...]] = tuple("0123456789")
-    channels = 1
-    native = (SIDE, SIDE)
     recommended = (10_000, 2_000)
-    texts: ClassVar[tuple[str, ...]] = (
+    texts = (
         "mnist_all_rotation_normalized_float_train_valid.amat",
         "mnist_all_rotation_normalized_float_test.amat",
     )

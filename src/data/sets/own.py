@@ -12,7 +12,6 @@ from torch import Tensor
 
 from src.data.io.arrays import NpzFile, describe, open_pool, opened, read_pool, target_column
 from src.data.sources import Pools, Source
-from src.data.warp import Border
 
 PARTS = {"learn": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 """Names of the folders and arrays of each pool, where they are given apart."""
@@ -37,8 +36,7 @@ class _Arrays(Source):
         ValueError: if there is no such file, or if it does not hold that.
     """
 
-    default_border: ClassVar[Border] = "reflect"
-    kind: ClassVar[str]
+    default_border = "reflect"
     opener: ClassVar[Callable[[Path], Any]]
 
     def __init__(
@@ -50,7 +48,7 @@ class _Arrays(Source):
         names: Sequence[str] | None = None,
         **drawing: Any,
     ) -> None:
-        self.path = existing(path, f"an {self.kind} file", folder=False)
+        self.path = existing(path, f"an .{self.name} file", folder=False)
         with opened(self.path, self.opener) as file:
             available = list(file)
         with _named(self.path):
@@ -79,7 +77,6 @@ class Npz(_Arrays):
     """As `_Arrays`, from an .npz file that needs no pickle, such as those of MedMNIST."""
 
     name = "npz"
-    kind = ".npz"
     opener = NpzFile
 
 
@@ -93,7 +90,6 @@ class H5(_Arrays):
     """
 
     name = "h5"
-    kind = ".h5"
     opener = h5py.File
 
     def __init__(self, *, path: str | Path | None, in_memory: bool = True, **options: Any) -> None:

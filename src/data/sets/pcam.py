@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from src.data.io.archive import gunzip
 from src.data.io.arrays import open_pool
@@ -12,7 +11,6 @@ from src.data.io.fetch import File
 from src.data.io.store import digest
 from src.data.sets.published import Published
 from src.data.sources import Card, Pools
-from src.data.warp import Border
 
 _HOME = "https://zenodo.org/records/2546921/files"
 _NAME = "camelyonpatch_level_2_split_{}.h5.gz"
@@ -34,20 +32,20 @@ class Pcam(Published):
     """
 
     name = "pcam"
-    card: ClassVar[Card] = Card(
+    card = Card(
         "PatchCamelyon",
         "CC0",
         "Veeling, Linmans, Winkens, Cohen, Welling: Rotation Equivariant CNNs for Digital Pathology. MICCAI, 2018",
         "https://github.com/basveeling/pcam",
     )
-    files: ClassVar[tuple[File, ...]] = tuple(
+    files = tuple(
         File.below([_HOME], _NAME.format(part), f"sha256:{sha256}", size) for part, (sha256, size) in _SUMS.items()
     )
-    labels: ClassVar[tuple[str, ...]] = ("no tumour", "tumour")
+    labels = ("no tumour", "tumour")
     channels = 3
     native = (96, 96)
     recommended = (1.0,)
-    default_border: ClassVar[Border] = "reflect"
+    default_border = "reflect"
     in_memory = False
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from src.data.io.store import digest
 from src.data.lazy import Lazy
 from src.data.sets.own import COUNTS, PARTS, existing
 from src.data.sources import VERSION, Pool, Pools, Source, keep
-from src.data.warp import Border
 from src.require import require
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
@@ -45,7 +44,7 @@ class ImageFolder(Source):
     """
 
     name = "images"
-    default_border: ClassVar[Border] = "reflect"
+    default_border = "reflect"
 
     def __init__(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
@@ -12,7 +11,6 @@ from src.data.io.archive import members
 from src.data.io.fetch import File
 from src.data.sets.published import Published
 from src.data.sources import Card, Pool, Pools
-from src.data.warp import Border
 
 _SHAPE = (3, 96, 96)
 _CLASSES = "airplane bird car cat deer dog horse monkey ship truck"
@@ -40,11 +38,11 @@ class Stl10(Published):
         ),
     )
     slow = True
-    labels: ClassVar[tuple[str, ...]] = tuple(_CLASSES.split())
+    labels = tuple(_CLASSES.split())
     channels = 3
     native = _SHAPE[1:]
     recommended = (4_500, 500)
-    default_border: ClassVar[Border] = "reflect"
+    default_border = "reflect"
 
     def read(self, paths: Mapping[str, Path]) -> Pools:
         (path,) = paths.values()
