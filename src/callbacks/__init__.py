@@ -9,3 +9,17 @@ from src.callbacks.interruption import Interrupted, Interruption
 from src.callbacks.kernel_redundancy import KernelRedundancy
 from src.callbacks.lightning import LearningRate, ProgressBar
 from src.callbacks.throughput import Throughput
+
+__all__ = [
+    "Checkpoints",
+    "Dashboard",
+    "EquivarianceError",
+    "ExactState",
+    "FeatureFigures",
+    "Interrupted",
+    "Interruption",
+    "KernelRedundancy",
+    "LearningRate",
+    "ProgressBar",
+    "Throughput",
+]

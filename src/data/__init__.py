@@ -16,3 +16,35 @@ from src.data.sets.pictures import ImageFolder
 from src.data.sets.stl10 import Stl10
 from src.data.sources import Card, Pool, Pools, Source, Split, Splits, Statistics, statistics
 from src.data.warp import rotate, warp
+
+__all__ = [
+    "H5",
+    "Augmentation",
+    "Card",
+    "ChecksumError",
+    "Cifar10",
+    "Cifar100",
+    "Digits",
+    "DownloadError",
+    "Galaxy10",
+    "Galaxy10Decals",
+    "ImageDataModule",
+    "ImageFolder",
+    "Lazy",
+    "Mnist",
+    "MnistRot",
+    "MnistRotOfficial",
+    "Npz",
+    "Pcam",
+    "Pool",
+    "Pools",
+    "Source",
+    "Split",
+    "Splits",
+    "Statistics",
+    "Stl10",
+    "rotate",
+    "statistics",
+    "stratified",
+    "warp",
+]
