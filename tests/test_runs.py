@@ -190,7 +190,7 @@ def test_a_changed_run_is_refused_unless_forced(tmp_path: Path, whole: Path) -> 
     assert execute(["optimizer.lr=0.5", "train.epochs=4"], tmp_path / "logs", **flags) == [2]
     said = (tmp_path / "out-0.txt").read_text()
     assert "was begun with another configuration" in said
-    assert "optimizer.lr: 0.003 -> 0.5" in said
+    assert "optimizer.lr: 0.001 -> 0.5" in said
     assert "train.epochs: 3 -> 4" in said
     assert OmegaConf.load(folder / "config.yaml").train.epochs == 3
     assert execute(["train.epochs=4"], tmp_path / "logs", **flags, force=True) == [0]
