@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,9 @@ from src.groups import O2, SO2, Dilation, Product, Reflection, Trivial
 from src.models import IMPLEMENTATIONS
 from src.models.kernels import Lattice, Siren
 from src.models.masks import Box, Disc, Mask, SmoothDisc, SmoothInterval
+
+# Under nohup it is ignored, by runs that a test starts and signals as well.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 GROUPS = {
     "r2": (Trivial(), (1,)),

@@ -230,7 +230,7 @@ def test_next_run_continues(data: Path, serve: Serve, number: signal.Signals) ->
     with child(original(server), data) as process:
         eventually(lambda: part_of(data).exists() and part_of(data).stat().st_size > 0)
         process.send_signal(number)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert process.returncode != 0
     assert not (data / NAME).exists()
     length = part_of(data).stat().st_size
@@ -307,7 +307,7 @@ def test_encoding_is_left_alone(data: Path, serve: Serve) -> None:
 def test_two_processes_download_once(data: Path, serve: Serve) -> None:
     server = serve(pause=0.8)
     with child(original(server), data) as one, child(original(server), data) as other:
-        results = [process.communicate(timeout=10) for process in (one, other)]
+        results = [process.communicate(timeout=60) for process in (one, other)]
     assert [out for out, _ in results] == [f"{data / NAME}\n"] * 2
     errors = "".join(err for _, err in results)
     assert errors.count("downloading") == 1
