@@ -130,7 +130,7 @@ def test_nets_of_the_demonstration_differ_in_nothing_else(demo: Study) -> None:
     # Those of the model are the same again, as it holds the net.
     keys = {key.removeprefix("model.").removeprefix("net.").removeprefix("conv.") for key in differing}
     assert {key.partition(".")[0] for key in keys} == {
-        *("hidden_sizes", "group", "elements", "low_pass", "kernel", "mask", "implementation")
+        *("hidden_sizes", "group", "elements", "sampling", "low_pass", "kernel", "mask", "implementation")
     }
 
 
@@ -214,11 +214,11 @@ def test_a_study_that_moves_nothing_draws_losses(digits: ImageDataModule) -> Non
 def test_a_variant_replaces_what_is_common_and_an_override_what_a_variant_leaves_open(demo: Study) -> None:
     study = Study("t", ["experiment=quickstart", "seed=9"], {"a": ["experiment=se2_separable"], "b": ["group=r2"]})
     assert study.overrides("a", 1) == ["experiment=se2_separable", "seed=1"]
-    given = demo.changed(["group=p4m", "kernel=lattice", "group.sampling=random", "optimizer.lr=0.1"])
+    given = demo.changed(["group=p4m", "kernel=lattice", "optimizer.lr=0.1"])
     equivariant, cnn = (compose_config(given.overrides(variant, 0)) for variant in given.variants)
     assert (equivariant.group.elements, equivariant.group.sampling, equivariant.optimizer.lr) == ([4, 2], "random", 0.1)
     assert (cnn.group.elements, cnn.group.sampling, cnn.optimizer.lr) == ([1], "grid", 0.1)
-    assert given.title.endswith("(group=p4m kernel=lattice group.sampling=random optimizer.lr=0.1)")
+    assert given.title.endswith("(group=p4m kernel=lattice optimizer.lr=0.1)")
 
 
 @pytest.mark.parametrize(
