@@ -22,6 +22,7 @@ from src.data.samples import Samples, samples
 from src.groups import SO2, Dilation
 from src.models.tasks import Score
 from src.reports.curves import scalars
+from src.runs.identity import NOT_PART_OF_IDENTITY, is_within, key_of
 from src.runs.record import read
 from src.runs.status import read_status
 from src.training.recipe import Recipe, build, load_recipe
@@ -70,25 +71,27 @@ class Study:
 
         Raises ConfigError if no variant is changed by one of them.
         """
-        chosen = {name: {_key_of(item) for item in own} for name, own in self.variants.items()}
-        free = {item: [name for name, keys in chosen.items() if not _is_set(_key_of(item), keys)] for item in overrides}
+        chosen = {name: {key_of(item) for item in own} for name, own in self.variants.items()}
+        free = {
+            item: [name for name, keys in chosen.items() if not is_within(key_of(item), keys)] for item in overrides
+        }
         for item, names in free.items():
-            if not names or _key_of(item) == "seed":
+            if not names or key_of(item) == "seed":
                 raise ConfigError(
-                    f"`{_key_of(item)}` is what the runs of the study differ in, and cannot be changed to {item!r}; "
+                    f"`{key_of(item)}` is what the runs of the study differ in, and cannot be changed to {item!r}; "
                     "--variants and --seeds choose among them, and a file of your own in configs/study has others."
                 )
         variants = {
             name: [*own, *(item for item, names in free.items() if name in names)]
             for name, own in self.variants.items()
         }
-        told = " ".join(item for item in overrides if not item.startswith("paths."))
+        told = " ".join(item for item in overrides if not is_within(key_of(item), NOT_PART_OF_IDENTITY))
         return replace(self, title=f"{self.title} ({told})" if told else self.title, variants=variants)
 
     def overrides(self, variant: str, seed: int) -> list[str]:
         """Of a run; of those of one key, the last."""
         words = [*self.common, *self.variants[variant], f"seed={seed}"]
-        return list({_key_of(item): item for item in words}.values())
+        return list({key_of(item): item for item in words}.values())
 
     def moves(self) -> dict[str, tuple[Sequence[float], Tensor]]:
         """By kind, "angles" or "scales": its values, and the matrices (k, 2, 2) that move images by them."""
@@ -194,20 +197,21 @@ def _check_images(study: Study, cfg: DictConfig) -> None:
 def _outcome(study: Study, result: Result) -> Outcome:
     """Test the best weights of a run on moved images."""
     recipe = load_recipe(run=result.folder)
-    found, task = _test_set(recipe), recipe.model.task
-
-    def outputs(matrix: Tensor) -> Tensor:
-        return outputs_under(recipe.model.net, found.images, matrix, found.border, "bicubic")
-
-    with untouched(recipe.model.net):
-        upright, eighth = map(outputs, replace(study, angles=[0.0, _EIGHTH]).moves()["angles"][1])
-        moved = {
-            kind: [task.measured(outputs(matrix), found.targets) for matrix in matrices]
-            for kind, (_, matrices) in study.moves().items()
+    net, task, found = recipe.model.net, recipe.model.task, _test_set(recipe)
+    wanted = replace(study, angles=list(dict.fromkeys([0.0, _EIGHTH, *study.angles])))
+    with untouched(net):
+        outputs = {
+            kind: [outputs_under(net, found.images, matrix, found.border, "bicubic") for matrix in matrices]
+            for kind, (_, matrices) in wanted.moves().items()
         }
+    scores = {
+        kind: {value: task.measured(own, found.targets) for value, own in zip(values, outputs[kind], strict=True)}
+        for kind, (values, _) in wanted.moves().items()
+    }
+    upright, eighth, *_ = outputs["angles"]
     return Outcome(
-        unmoved=task.measured(upright, found.targets),
-        moved=moved,
+        unmoved=scores["angles"][0.0],
+        moved={kind: [scores[kind][value] for value in values] for kind, (values, _) in study.moves().items()},
         change=relative_error(eighth, upright),
         losses=[value for _, value in scalars(read(result.folder))["train/loss"]],
         parameters=int(result.metrics["parameters"]),
@@ -220,13 +224,3 @@ def _test_set(recipe: Recipe) -> Samples:
     """All of it."""
     recipe.datamodule.setup("test")
     return samples(recipe.datamodule, "test", 10**9, torch.device("cpu"), 0)
-
-
-def _key_of(override: str) -> str:
-    """What an override changes: `optimizer.lr` of `optimizer.lr=0.01`."""
-    return override.partition("=")[0].lstrip("+~")
-
-
-def _is_set(key: str, keys: set[str]) -> bool:
-    """Whether a key is one of some, or in one."""
-    return any(f"{key}.".startswith(f"{each}.") for each in keys)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from src.data.io import store
 from src.runs.folder import RunFolder
 from src.runs.upgrade import load_config
 
-_NOT_PART_OF_IDENTITY = (
+NOT_PART_OF_IDENTITY = (
     "paths",
     "logger",
     "observers",
@@ -44,8 +44,8 @@ def identifying(config: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the result of a whole configuration, resolved or not, depends on, by dotted key."""
     flat = dict(flattened(config))
     # Published files are the same wherever they are.
-    ignored = _NOT_PART_OF_IDENTITY + (("dataset.path",) if "dataset.mirrors" in flat else ())
-    return {key: value for key, value in flat.items() if not _is_within(key, ignored)}
+    ignored = NOT_PART_OF_IDENTITY + (("dataset.path",) if "dataset.mirrors" in flat else ())
+    return {key: value for key, value in flat.items() if not is_within(key, ignored)}
 
 
 def digest(cfg: DictConfig) -> str:
@@ -53,10 +53,20 @@ def digest(cfg: DictConfig) -> str:
     return store.digest(identifying(plain(cfg)), 8)
 
 
+def key_of(override: str) -> str:
+    """What an override changes: `optimizer.lr` of `optimizer.lr=0.01`."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def is_within(key: str, nodes: Collection[str]) -> bool:
+    """Whether a dotted key is one of some nodes, or in one."""
+    return any(f"{key}.".startswith(f"{node}.") for node in nodes)
+
+
 def run_id(cfg: DictConfig, overrides: Sequence[str]) -> str:
     """What was changed, the seed, and the digest: `lr-0.01_seed1-3f2a9c01`."""
-    unnamed = (*_NOT_PART_OF_IDENTITY, "experiment", *COMBINED, "seed", "debug")
-    words = [_short(word) for word in overrides if not _is_within(word.split("=")[0].lstrip("+~"), unnamed)]
+    unnamed = (*NOT_PART_OF_IDENTITY, "experiment", *COMBINED, "seed", "debug")
+    words = [_short(word) for word in overrides if not is_within(key_of(word), unnamed)]
     while len("_".join(words)) > _LONGEST:
         words.pop()
     return f"{'_'.join([*words, f'seed{cfg.seed}'])}-{digest(cfg)}"
@@ -103,8 +113,3 @@ def _short(override: str) -> str:
     key, _, value = override.lstrip("+~").partition("=")
     text = value if is_group(override) else f"{key.rpartition('.')[2]}-{value}"
     return re.sub(r"[^A-Za-z0-9.+]+", "-", text).strip("-")
-
-
-def _is_within(key: str, nodes: Sequence[str]) -> bool:
-    """Whether a dotted key is one of some nodes, or in one."""
-    return any(f"{key}.".startswith(f"{node}.") for node in nodes)
