@@ -12,7 +12,7 @@ import torch
 
 from src.groups import O2, SO2, Dilation, Product, Reflection, Trivial
 from src.models import IMPLEMENTATIONS
-from src.models.kernels import Lattice, Siren
+from src.models.kernels import Fourier, Lattice, Siren
 from src.models.masks import Box, Disc, Mask, SmoothDisc, SmoothInterval
 
 # Under nohup it is ignored, by runs that a test starts and signals as well.
@@ -29,7 +29,7 @@ GROUPS = {
     "flip": (Reflection(), (2,)),
     "e2xrplus": (Product(O2(), Dilation(2.0)), (4, 2, 2)),
 }
-KERNELS = {"siren": partial(Siren, hidden_size=12), "lattice": Lattice}
+KERNELS = {"fourier": partial(Fourier, hidden_size=12), "siren": partial(Siren, hidden_size=12), "lattice": Lattice}
 FACTORISATIONS = {**IMPLEMENTATIONS, "space first": "oi x, o h", "shared h": "io h, o x h", "one part": "oi h0, o x"}
 MASKS = {
     "none": None,

@@ -14,7 +14,7 @@ from src.groups import O2, SO2, Dilation, Group
 from src.models import Field, GConv
 from src.models.blocks import POOLINGS, SpatialPool
 from src.models.border import Border
-from src.models.kernels import Lattice, Siren
+from src.models.kernels import Fourier, Lattice, Siren
 from src.models.low_pass import LowPass
 from src.models.masks import Disc, Mask, SoftDisc
 
@@ -54,9 +54,9 @@ def aliasing(low_pass: float, mask: partial, kernel: partial, kernel_size: int =
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("omega", "bound"), [(5.0, 0.2), (10.0, 0.2), (20.0, 0.3), (30.0, 0.4)])
 def test_samples_of_a_turned_kernel_are_turned_samples(omega: float, bound: float) -> None:
-    kernel = partial(Siren, first_omega_0=omega)
-    assert aliasing(0.6, SOFT, kernel) < bound
-    assert aliasing(0.0, HARD, kernel) > 1.4 * aliasing(0.6, SOFT, kernel)
+    for kernel in (partial(Siren, first_omega_0=omega), partial(Fourier, omega_0=omega)):
+        assert aliasing(0.6, SOFT, kernel) < bound
+        assert aliasing(0.0, HARD, kernel) > 1.4 * aliasing(0.6, SOFT, kernel)
 
 
 @pytest.mark.usefixtures("float64")
@@ -73,7 +73,7 @@ def test_without_a_low_pass_fast_kernels_are_others_at_every_angle() -> None:
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("group", "elements", "planes"), [(SO2(), (8,), 2), (O2(), (8, 2), 2), (SO2(), (4,), 1)])
 def test_each_coordinate_is_evaluated_once(group: Group, elements: tuple[int, ...], planes: int) -> None:
-    conv = GConv(1, 2, 5, group=group, elements=elements, implementation="lifting", low_pass=0.6)
+    conv = GConv(1, 2, 5, group=group, elements=elements, implementation="lifting", kernel=Siren, low_pass=0.6)
     seen: list[int] = []
     conv.kernel.nets[0].hidden[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].numel() // 2 // 19))
     conv.kernel.forget()
@@ -93,6 +93,29 @@ def test_a_smoothed_kernel_is_the_mean_around_each_pixel() -> None:
     assert torch.allclose(LowPass(0.2)(net, coordinates, 2), expected)
     assert torch.allclose(LowPass(0.2)(nn.Sequential(net), coordinates, 2), expected), "any net, not a SIREN alone"
     assert not torch.allclose(net(coordinates), expected, atol=1e-2)
+
+
+@pytest.mark.usefixtures("float64")
+def test_waves_are_smoothed_in_closed_form() -> None:
+    axes, width = SO2().axes(8) * 2, 0.4
+    net, coordinates = Fourier(axes, 3), torch.rand(5, 4)
+    line = torch.linspace(-6, 6, 97)
+    around = torch.cat([torch.zeros(97, 97, 2), width * torch.cartesian_prod(line, line).view(97, 97, 2)], -1)
+    weights = torch.outer(*[torch.exp(-line.square() / 2)] * 2)
+    values = net(coordinates[:, None, None] + around)
+    expected = torch.einsum("pyxv,yx->pv", values, weights / weights.sum())
+    assert torch.allclose(LowPass(width)(net, coordinates, 2), expected, atol=1e-9)
+    assert not torch.allclose(LowPass(width)(net, coordinates, 0), expected, atol=1e-3), "other columns"
+    assert not torch.allclose(net(coordinates), expected, atol=1e-2)
+
+
+@pytest.mark.usefixtures("float64")
+def test_points_and_closed_form_agree() -> None:
+    net, coordinates = Fourier(SO2().axes(8), 3), torch.rand(9, 2)
+    exact = LowPass(0.2)(net, coordinates)
+    by_points = LowPass(0.2)(nn.Sequential(net), coordinates)
+    assert (by_points - exact).norm() < 0.05 * exact.norm()
+    assert (net(coordinates) - exact).norm() > 0.2 * exact.norm()
 
 
 def test_a_gaussian_it_is() -> None:

@@ -83,6 +83,7 @@ def test_every_listed_key_exists() -> None:
     keys = set()
     for choice in (
         "optimizer=sgd",
+        "kernel=siren",
         "scheduler=multistep",
         "mask=smooth_disc",
         "group=sim2",

@@ -140,8 +140,12 @@ def test_headers_say_where_from_and_how(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, count in PARAMETERS.items() if count])
 def test_size_is_near_that_of_the_paper(name: str) -> None:
     """The public code's counts, less what (cos, sin) adds to its angles and skips to its narrower ones."""
-    count = sum(parameter.numel() for parameter in load_recipe(name).model.net.parameters())
-    assert 0.99 <= count / PARAMETERS[name] <= 1.13, count
+    own, siren = (
+        sum(parameter.numel() for parameter in load_recipe(name, words).model.net.parameters())
+        for words in ([], [] if name.endswith("_paper") else ["kernel=siren"])
+    )
+    assert 0.99 <= siren / PARAMETERS[name] <= 1.13, siren
+    assert own <= siren, "kernels of one layer have less"
 
 
 @pytest.mark.parametrize("option", options())

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src.groups import O2, SO2, Dilation, Group, Product, Reflection, Trivial
 from src.models import Field, GConv
-from src.models.kernels import Constant, Lattice, Siren
+from src.models.kernels import Constant, Fourier, Lattice, Siren
 from src.models.masks import Box, Disc, SmoothDisc, SmoothInterval
 
 GROUPS: dict[Group, tuple[int, ...]] = {
@@ -72,7 +72,7 @@ def test_convolutions(implementation: str) -> None:
 
 def test_kernels_and_masks() -> None:
     axes = SO2().axes(4)
-    for kernel in (Lattice(axes, 3), Siren(axes, 3), Constant(3)):
+    for kernel in (Lattice(axes, 3), Fourier(axes, 3), Siren(axes, 3), Constant(3)):
         checked(kernel.forward, torch.randn(5, 6, 2))
     for mask in (Disc(), SmoothDisc(), Box()):
         checked(mask.__call__, torch.randn(5, 6, 2))

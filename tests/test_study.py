@@ -119,7 +119,7 @@ def test_nets_of_the_demonstration_have_as_many_parameters(demo: Study) -> None:
 
     equivariant, cnn = parameters()
     assert abs(cnn / equivariant - 1) < 0.05
-    other, same = parameters("net.hidden_sizes=[26,26,52]")
+    other, same = parameters("net.hidden_sizes=[24,24,46]")
     assert same == cnn
     assert abs(cnn / other - 1) > 0.5, "a G-CNN as wide as the CNN would be a large one"
 

@@ -108,7 +108,7 @@ def test_every_sweep_of_the_project_can_be_run() -> None:
 
 
 def test_nets_of_the_project_sweeps_can_be_built() -> None:
-    small = ["dataset=digits", "net.hidden_sizes=[4,4,4]", "net.exact=warn"]
+    small = ["dataset=digits", "net.hidden_sizes=[4,4,4]", "net.exact=warn", "conv.kernel_size=3"]
     for name in ("implementations", "groups", "elements", "kernels"):
         trials = compose_sweep(["experiment=sim2_separable", f"sweep={name}", *small]).trials()
         driver._check_trials(trials)

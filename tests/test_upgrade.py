@@ -21,7 +21,7 @@ OLD = Path(__file__).with_name("old_recipe.yaml")
 OVERRIDES = ["dataset.limit_train=400", "train.epochs=2", "trainer.accelerator=cpu"]
 """What that run was started with."""
 SINCE = [
-    *("group.low_pass=0.0", "mask=disc", "kernel.phases=all"),
+    *("group.low_pass=0.0", "mask=disc", "kernel=siren", "kernel.phases=all"),
     *("net.border=zeros", "net.pooling=max", "net.last_kernel_size=3", "net.readout=max"),
     "optimizer.lr=0.003",
 ]

@@ -18,7 +18,7 @@ from src.models.contraction import Step
 from src.models.factorisation import Factorisation
 from src.models.field import Field
 from src.models.kernel import GroupKernel
-from src.models.kernels import Siren
+from src.models.kernels import Fourier
 from src.require import require_choice, require_positive
 
 
@@ -86,7 +86,7 @@ class GConv(nn.Module):
         group: Group,
         elements: Sequence[int],
         implementation: str | Factorisation,
-        kernel: Callable[[Sequence[Axis], int], nn.Module] = Siren,
+        kernel: Callable[[Sequence[Axis], int], nn.Module] = Fourier,
         mask: Callable[[Sequence[Axis]], nn.Module] | None = None,
         low_pass: float = 0.0,
         init: str = "unit",

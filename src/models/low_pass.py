@@ -23,7 +23,8 @@ class LowPass:
     """The mean of a kernel net around each coordinate, weighted by a Gaussian in the plane.
 
     The points around it form a triangular lattice in the kernel's own coordinates, so they turn and scale with the
-    kernel, and a smoothed kernel obeys all laws of equivariance that an unsmoothed one does.
+    kernel, and a smoothed kernel obeys all laws of equivariance that an unsmoothed one does. A net that knows its mean
+    in closed form, `smoothed`, is asked for that.
 
     Args:
         width: standard deviation of the Gaussian, and distance of the points, in kernel coordinates.
@@ -49,6 +50,8 @@ class LowPass:
         self, net: nn.Module, coordinates: Float[Tensor, "p columns"], before: int = 0
     ) -> Float[Tensor, "p values"]:
         """Smoothed values of a net, (p, columns) -> (p, values); the plane's two columns have so many before them."""
+        if hasattr(net, "smoothed"):
+            return net.smoothed(coordinates, self.width, slice(before, before + 2))
         points, weights = (each.to(coordinates) for each in self._points)
         shifts = F.pad(points, (before, coordinates.shape[-1] - 2 - before))
         around = coordinates[:, None] + shifts
