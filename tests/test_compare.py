@@ -93,7 +93,7 @@ def test_there_must_be_complete_runs(make: Callable[..., Path], logs: Path) -> N
         ),
         (["kernel=lattice", "kernel=siren"], {"kernel=Lattice", "kernel=Siren"}),
         (
-            ["kernel=lattice", "kernel=siren", "kernel.omega_0=5"],
+            ["kernel=lattice", "kernel=siren", "kernel=siren kernel.omega_0=5"],
             {"kernel=Lattice", "kernel=Siren kernel.omega_0=5", "kernel=Siren kernel.omega_0=10.0"},
         ),
         (["mask=none", "mask=disc"], {"mask=null", "mask=Mask"}),

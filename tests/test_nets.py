@@ -68,7 +68,7 @@ def check_everywhere(net: nn.Module, group: str, size: int) -> None:
 
     In double precision: what is rounding in single precision, norms of so few images can make larger than a tolerance.
     """
-    images, labels = digits(8, size)
+    images, labels = digits(4, size)
     net, images = net.double(), images.double()
     for steps in (0, 4):
         if steps:
@@ -139,10 +139,10 @@ def test_the_checker_sees_an_inexact_pool() -> None:
 
 def test_parameters_do_not_depend_on_the_number_of_elements() -> None:
     options = {"kernel_size": 3, "implementation": "nonseparable", "sampling": "random", "low_pass": 0.6}
-    layer = partial(GConv, group=GROUPS["se2"][0], kernel=KERNELS["siren"], **options)
+    layer = partial(GConv, group=GROUPS["se2"][0], kernel=KERNELS["fourier"], **options)
     nets = [CKGResNet(1, 5, 12, partial(layer, elements=[n]), hidden_sizes=(8, 8, 16)) for n in (8, 6, 16, 32)]
     assert len({sum(parameter.numel() for parameter in net.parameters()) for net in nets}) == 1
-    images, labels = digits(128, 12)
+    images, labels = digits(64, 12)
     # At a constant rate the last steps are as noisy as rounding, and so the number of threads, would have them.
     train(nets[0], images, labels, 150, rate=3e-3, last=0.01)
     accuracy = []

@@ -258,7 +258,7 @@ def test_runs_are_compared(equivariant: Path, plain: Path) -> None:
     names = {path.stem for path in written.parent.glob("*.png")}
     assert names == {"training", "robustness", "equivariance", "redundancy"}
     assert len(page.pictures) == len(names)
-    for words in ("group.H=SO2", "group.H=Trivial", "seed=0", "seed=1", "kernel=Siren", "kernel=Lattice"):
+    for words in ("group.H=SO2", "group.H=Trivial", "seed=0", "seed=1", "kernel=Fourier", "kernel=Lattice"):
         assert words in page.sections["runs"]
     assert "no layer with a group axis: run 2." in page.sections["redundancy"]
     assert "not the same data" not in page.sections["runs"]

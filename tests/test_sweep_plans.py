@@ -99,7 +99,7 @@ def test_every_sweep_of_the_project_can_be_run() -> None:
         "grid": 2,
         "groups": 4,
         "implementations": 7,
-        "kernels": 2,
+        "kernels": 3,
         "lr_asha": 0,
         "optuna": 0,
         "random": 2,  # of twenty points, two differ
