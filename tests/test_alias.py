@@ -71,15 +71,18 @@ def test_without_a_low_pass_fast_kernels_are_others_at_every_angle() -> None:
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("kernel", "points"), [(Fourier, 1), (Siren, 19)])
 @pytest.mark.parametrize(("group", "elements", "planes"), [(SO2(), (8,), 2), (O2(), (8, 2), 2), (SO2(), (4,), 1)])
-def test_each_coordinate_is_evaluated_once(group: Group, elements: tuple[int, ...], planes: int) -> None:
-    conv = GConv(1, 2, 5, group=group, elements=elements, implementation="lifting", kernel=Siren, low_pass=0.6)
+def test_each_coordinate_is_evaluated_once(
+    group: Group, elements: tuple[int, ...], planes: int, kernel: type[nn.Module], points: int
+) -> None:
+    conv = GConv(1, 2, 5, group=group, elements=elements, implementation="lifting", kernel=kernel, low_pass=0.6)
     seen: list[int] = []
-    conv.kernel.nets[0].hidden[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].numel() // 2 // 19))
+    conv.kernel.nets[0].hidden[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].numel() // 2))
     conv.kernel.forget()
     weight = conv.weight(conv.kernel.grid, group.identity)
     # Quarter turns and flips of 25 pixels are these pixels; the centre is one for all angles.
-    assert seen == [25 * planes - (planes - 1)]
+    assert seen == [points * (25 * planes - (planes - 1))]
     conv.kernel.nets[0].hidden[0]._forward_pre_hooks.clear()
     alone = [conv.weight(element[None], group.identity) for element in conv.kernel.grid]
     assert torch.allclose(weight, torch.cat(alone, 1), atol=1e-12)

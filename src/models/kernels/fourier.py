@@ -15,8 +15,8 @@ from src.models.kernels.siren import Siren
 class Fourier(Siren):
     r"""k(u) = W sin(w_0 (W_0 u + b_0)) + b: waves whose frequencies and phases are trained, shared by all channels.
 
-    A SIREN of one layer, which learns in fewer steps than one of two (docs/alias.md) and whose low-pass has a closed
-    form: a wave stays one, and only gets weaker.
+    A SIREN of one layer, which at learning rates of 1e-3 and more learns in fewer steps than one of two (docs/alias.md)
+    and whose low-pass has a closed form: a wave stays one, and only gets weaker.
 
     Args:
         axes: what the kernel depends on.
