@@ -1,5 +1,6 @@
 """Nets: images (n, c, y, x) to logits (n, classes)."""
 
+from src.models.nets.escnn import EscnnResNet
 from src.models.nets.resnet import CKGResNet
 
-__all__ = ["CKGResNet"]
+__all__ = ["CKGResNet", "EscnnResNet"]
