@@ -16,9 +16,9 @@ def sgd(groups):
 
 def test_every_parameter_is_in_one_group_in_a_fixed_order() -> None:
     net = load_recipe("quickstart").model.net
-    groups = ParameterGroups(kernel_lr=2.0, kernel_decay=0.5).optimiser(net, sgd).param_groups
+    groups = ParameterGroups(kernel_lr=2.0, kernel_decay=0.5, constant_lr=3.0).optimiser(net, sgd).param_groups
     assert [group["name"] for group in groups] == ["kernels", "weights", "no_decay"]
-    assert [group["lr"] for group in groups] == [0.2, 0.1, 0.1]
+    assert [group["lr"] for group in groups] == pytest.approx([0.6, 0.1, 0.1]), "kernel=fourier has lr_factor=3"
     assert [group["weight_decay"] for group in groups] == [0.005, 0.01, 0.0]
     order = {id(parameter): n for n, parameter in enumerate(net.parameters())}
     positions = [[order[id(parameter)] for parameter in group["params"]] for group in groups]
@@ -29,7 +29,9 @@ def test_every_parameter_is_in_one_group_in_a_fixed_order() -> None:
 def test_groups_hold_what_their_names_say() -> None:
     net = load_recipe("quickstart").model.net
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    groups = {kind: [names[id(p)] for p in members] for kind, members in ParameterGroups().split(net).items()}
+    groups = {
+        group.name: [names[id(p)] for p in group.members] for group in ParameterGroups(constant_lr=3.0).split(net)
+    }
     assert all(".kernel.nets." in name and name.endswith("weight") for name in groups["kernels"])
     assert groups["weights"] == ["head.0.weight", "head.4.weight"]
     norms = [f"{name}.weight" for name, module in net.named_modules() if isinstance(module, torch.nn.BatchNorm1d)]
@@ -39,15 +41,27 @@ def test_groups_hold_what_their_names_say() -> None:
 
 def test_weights_of_kernels_without_coordinates_are_weights() -> None:
     net = load_recipe("quickstart", ["implementation=dseparable"]).model.net
-    constants = [module.weight for module in net.modules() if isinstance(module, Constant)]
-    kernels = {id(parameter) for parameter in ParameterGroups().split(net)["kernels"]}
+    constants = {id(module.weight) for module in net.modules() if isinstance(module, Constant)}
     assert constants
-    assert all(id(weight) in kernels for weight in constants)
+    apart, others, *_ = ParameterGroups(kernel_lr=2.0, constant_lr=1.0).optimiser(net, sgd).param_groups
+    assert (apart["name"], others["name"]) == ("kernels x 2", "kernels x 6")
+    assert {id(parameter) for parameter in apart["params"]} == constants
+    assert (apart["lr"], others["lr"]) == pytest.approx((0.2, 0.6))
+    together = ParameterGroups(constant_lr=3.0).split(net)[0]
+    assert together.name == "kernels"
+    assert constants < {id(parameter) for parameter in together.members}
+
+
+def test_kernels_that_say_nothing_are_trained_as_other_weights() -> None:
+    """As runs were made that have neither `kernel.lr_factor` nor `model.groups.constant_lr`."""
+    net = load_recipe("quickstart", ["kernel=siren", "implementation=dseparable"]).model.net
+    groups = ParameterGroups().split(net)
+    assert [(group.name, group.lr) for group in groups] == [("kernels", 1.0), ("weights", 1.0), ("no_decay", 1.0)]
 
 
 def test_no_decay_reaches_the_parameters() -> None:
     net = load_recipe("quickstart").model.net
-    optimizer = ParameterGroups(kernel_decay=0.0).optimiser(net, sgd)
+    optimizer = ParameterGroups(kernel_decay=0.0, constant_lr=3.0).optimiser(net, sgd)
     for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)
     before = [[parameter.detach().clone() for parameter in group["params"]] for group in optimizer.param_groups]

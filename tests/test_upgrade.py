@@ -23,7 +23,7 @@ OVERRIDES = ["dataset.limit_train=400", "train.epochs=2", "trainer.accelerator=c
 SINCE = [
     *("group.low_pass=0.0", "mask=disc", "kernel=siren", "kernel.phases=all"),
     *("net.border=zeros", "net.pooling=max", "net.last_kernel_size=3", "net.readout=max"),
-    "optimizer.lr=0.003",
+    *("optimizer.lr=0.003", "model.groups.constant_lr=1.0"),
 ]
 """What was the default then, and is another now."""
 

@@ -5,55 +5,94 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.optim import Optimizer
 
 from src.models.kernel import GroupKernel
+from src.models.kernels import Constant
 from src.require import require_at_least
 
 
 @dataclass(frozen=True)
 class ParameterGroups:
-    """Three groups, in this order, each in the order of `net.named_parameters()`.
+    """Groups in this order, each in the order of `net.named_parameters()`.
 
-    - `kernels`: weights of kernel nets, which can have a learning rate and a weight decay of their own;
+    - `kernels`: weights of kernel nets, which can have a learning rate and a weight decay of their own. Where kernel
+      nets of one net have several factors, there is a group for each, such as `kernels x 3`;
     - `weights`: all other weights;
     - `no_decay`: biases, and scales and shifts of norms. The phases of a SIREN are biases.
 
+    Adam moves every weight by about its learning rate in a step, however large the weight is. Kernel nets start with
+    values of unit second moment, so they need a larger rate than the weights of a linear layer, the more the fewer of
+    their weights make a value: `lr_factor` of a kernel net says how much larger (docs/alias.md).
+
     Args:
-        kernel_lr: factor on the learning rate of `kernels`.
+        kernel_lr: factor on the learning rate of all kernel nets.
         kernel_decay: factor on their weight decay; the paper's code decays them as all others, 1.
+        constant_lr: `lr_factor` of kernels that depend on no coordinate, which all kernel nets are replaced by there.
     """
 
     kernel_lr: float = 1.0
     kernel_decay: float = 1.0
+    constant_lr: float = 1.0
 
     def optimiser(self, net: nn.Module, make: Callable[[list[dict[str, Any]]], Optimizer]) -> Optimizer:
         """What `make` makes of the groups, with the factors applied to its learning rate and weight decay."""
-        optimiser = make([{"name": name, "params": members} for name, members in self.split(net).items()])
-        rates, decays = {"kernels": self.kernel_lr}, {"kernels": self.kernel_decay, "no_decay": 0.0}
-        for group in optimiser.param_groups:
-            group["lr"] *= rates.get(group["name"], 1.0)
+        groups = self.split(net)
+        optimiser = make([{"name": group.name, "params": group.members} for group in groups])
+        for own, group in zip(groups, optimiser.param_groups, strict=True):
+            group["lr"] *= own.lr
             if "weight_decay" in group:  # not every optimiser has one
-                group["weight_decay"] *= decays.get(group["name"], 1.0)
+                group["weight_decay"] *= own.decay
         return optimiser
 
-    def split(self, net: nn.Module) -> dict[str, list[nn.Parameter]]:
+    def split(self, net: nn.Module) -> list[_Group]:
         """The groups that have members."""
-        kernels = {
-            id(parameter)
+        factors = self._factors(net)
+        kernels: dict[float, list[nn.Parameter]] = {}
+        weights: list[nn.Parameter] = []
+        no_decay: list[nn.Parameter] = []
+        for name, parameter in net.named_parameters():
+            factor = factors.get(id(parameter))
+            # A kernel without coordinates has weights of one axis, as norms have.
+            if parameter.dim() < 2 and (factor is None or not name.endswith("weight")):
+                no_decay.append(parameter)
+            else:
+                (weights if factor is None else kernels.setdefault(factor, [])).append(parameter)
+        groups = [
+            _Group(f"kernels x {factor:g}" if len(kernels) > 1 else "kernels", factor, self.kernel_decay, members)
+            for factor, members in sorted(kernels.items())
+        ]
+        groups += [_Group("weights", 1.0, 1.0, weights), _Group("no_decay", 1.0, 0.0, no_decay)]
+        return [group for group in groups if group.members]
+
+    def _factors(self, net: nn.Module) -> dict[int, float]:
+        """Factors on the learning rate of the weights of kernel nets, by the id of the parameter."""
+        return {
+            id(parameter): self.kernel_lr * (self.constant_lr if isinstance(own, Constant) else _lr_factor(own))
             for module in net.modules()
             if isinstance(module, GroupKernel)
-            for parameter in module.nets.parameters()
+            for own in module.nets
+            for parameter in own.parameters()
         }
-        groups: dict[str, list[nn.Parameter]] = {"kernels": [], "weights": [], "no_decay": []}
-        for name, parameter in net.named_parameters():
-            # A kernel without coordinates has weights of one axis, as norms have.
-            weight = parameter.dim() > 1 or (id(parameter) in kernels and name.endswith("weight"))
-            groups["no_decay" if not weight else "kernels" if id(parameter) in kernels else "weights"].append(parameter)
-        return {name: members for name, members in groups.items() if members}
+
+
+class _Group(NamedTuple):
+    """Parameters that are trained alike."""
+
+    name: str
+    lr: float
+    """Factor on the learning rate."""
+    decay: float
+    """Factor on the weight decay."""
+    members: list[nn.Parameter]
+
+
+def _lr_factor(kernel: nn.Module) -> float:
+    """What a kernel net says; it need not say anything."""
+    return float(getattr(kernel, "lr_factor", 1.0))
 
 
 @dataclass(frozen=True)

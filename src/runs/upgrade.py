@@ -89,19 +89,22 @@ def _classification() -> _Config:
 def _say_what_was_default(config: _Config) -> _Config:
     """Options that older runs did not have, with what was done without them."""
     conv = config.get("conv")
-    if not isinstance(conv, Mapping) or conv.get("_target_") != "src.models.GConv" or "low_pass" in conv:
-        return config
+    if isinstance(conv, Mapping) and conv.get("_target_") == "src.models.GConv" and "low_pass" not in conv:
+        config = {**config, "group": {"low_pass": 0.0, **(config.get("group") or {})}}
 
     def complete(node: Any) -> Any:
         return {**_DEFAULTS.get(node.get("_target_"), {}), **node} if isinstance(node, Mapping) else node
 
-    return {**_mapped(config, complete), "group": {"low_pass": 0.0, **(config.get("group") or {})}}
+    return _mapped(config, complete)
 
 
 _DEFAULTS: Mapping[Any, _Config] = {
     "src.models.GConv": {"low_pass": "${oc.select:group.low_pass,0.6}", "init": "unit"},
     "src.models.kernels.Siren": {"phases": "all"},
+    "src.models.kernels.Fourier": {"lr_factor": 1.0},
+    "src.models.kernels.Lattice": {"lr_factor": 1.0},
     "src.models.nets.CKGResNet": {"block": "residual", "border": "zeros", "last_kernel_size": 3},
+    "src.models.optimisation.ParameterGroups": {"constant_lr": 1.0},
 }
 """Options that older runs lack, by the target of their node."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from src.groups import Axis
 from src.models.kernels.siren import Siren
+from src.require import require_positive_number
 
 
 class Fourier(Siren):
@@ -23,6 +24,7 @@ class Fourier(Siren):
         channels: numbers per coordinate.
         hidden_size: waves.
         omega_0: frequency scale; a wave starts with up to `omega_0` radians per unit of all coordinates together.
+        lr_factor: on the learning rate of its weights; see `ParameterGroups`.
 
     Reference:
         Random Features for Large-Scale Kernel Machines (Rahimi, Recht, 2007); here the features are trained as well
@@ -33,8 +35,17 @@ class Fourier(Siren):
         torch.Size([5, 3])
     """
 
-    def __init__(self, axes: Sequence[Axis], channels: int, hidden_size: int = 64, omega_0: float = 10.0) -> None:
+    def __init__(
+        self,
+        axes: Sequence[Axis],
+        channels: int,
+        hidden_size: int = 64,
+        omega_0: float = 10.0,
+        lr_factor: float = 1.0,
+    ) -> None:
         super().__init__(axes, channels, 0, hidden_size, omega_0, omega_0)
+        require_positive_number(**{"kernel.lr_factor": lr_factor})
+        self.lr_factor = lr_factor
 
     def smoothed(
         self, coordinates: Float[Tensor, "*batch columns"], width: float, plane: slice

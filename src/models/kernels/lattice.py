@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.groups import Axis
+from src.require import require_positive_number
 
 
 class Lattice(nn.Module):
@@ -22,6 +23,7 @@ class Lattice(nn.Module):
     Args:
         axes: what the kernel depends on; the weights are (sites of the first axis, ..., channels).
         channels: numbers per coordinate.
+        lr_factor: on the learning rate of its weights; see `ParameterGroups`.
 
     Example:
         >>> from src.groups import SO2
@@ -29,8 +31,10 @@ class Lattice(nn.Module):
         torch.Size([8, 3])
     """
 
-    def __init__(self, axes: Sequence[Axis], channels: int) -> None:
+    def __init__(self, axes: Sequence[Axis], channels: int, lr_factor: float = 1.0) -> None:
         super().__init__()
+        require_positive_number(**{"kernel.lr_factor": lr_factor})
+        self.lr_factor = lr_factor
         self.axes = tuple(axes)
         self.weight = nn.Parameter(torch.randn(*(axis.sites for axis in axes), channels))
 
