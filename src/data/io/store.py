@@ -49,7 +49,7 @@ def stored(file: Path | None, make: Callable[[], Mapping[str, Tensor]]) -> _Tens
             tensors = dict(make())
             try:
                 with replacing(file) as opened:
-                    np.savez(opened, allow_pickle=False, **{name: tensor.numpy() for name, tensor in tensors.items()})
+                    np.savez(opened, **{name: tensor.numpy() for name, tensor in tensors.items()})
             except OSError as error:
                 _unwritten(file, error)
         return tensors
