@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 
@@ -9,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.compose import compose_config, is_group
+from src.training.recipe import Recipe, build
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -27,3 +29,8 @@ def composed(*overrides: str) -> DictConfig:
 @cache
 def _of_choices(choices: tuple[str, ...]) -> DictConfig:
     return compose_config(choices)
+
+
+def loaded(name: str, overrides: Sequence[str]) -> Recipe:
+    """As `load_recipe` has it."""
+    return build(composed(f"experiment={name}", *overrides))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from sweeping import ROOT, busy, clashes
 
 from scripts import sweep as command
@@ -131,7 +132,8 @@ def test_a_sweep_has_one_folder() -> None:
 
 
 def test_the_test_metric_follows_from_that_of_the_checkpoints() -> None:
-    assert compose_sweep(["sweep=seeds"]).test_metric == compose_sweep(["sweep=seeds"]).metric.replace("val/", "test/")
+    plan = compose_sweep(["sweep=seeds"])
+    assert plan.test_metric == plan.metric.replace("val/", "test/")
     by_loss = compose_sweep(["sweep=seeds", "callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.mode=min"])
     assert (by_loss.metric, by_loss.test_metric, by_loss.quantity) == ("val/loss", "test/loss", "loss")
 
@@ -174,22 +176,24 @@ def test_training_one_run_names_the_command_for_several(override: str) -> None:
 
 
 def test_machines_are_shared_out() -> None:
-    def capacity(nodes: Sequence[tuple[float, float]], *words: str) -> tuple[int, float, float, int]:
-        found = cluster.Capacity.of(compose_sweep(["sweep=seeds", *words]), nodes)
+    plan = compose_sweep(["sweep=seeds"])
+
+    def capacity(nodes: Sequence[tuple[float, float]], **placement: float) -> tuple[int, float, float, int]:
+        found = cluster.Capacity.of(replace(plan, cfg=OmegaConf.merge(plan.cfg, placement)), nodes)
         return found.slots, found.gpus, found.cpus, found.threads
 
     assert capacity([(8, 64)]) == (8, 1.0, 8.0, 8)
-    assert capacity([(8, 64)], "sweep.gpus_per_trial=0.5") == (16, 0.5, 4.0, 4)
-    assert capacity([(8, 64)], "sweep.gpus_per_trial=4") == (2, 4.0, 32.0, 8), "which four processes share"
-    assert capacity([(8, 64)], "sweep.max_concurrent=3") == (3, 1.0, 8.0, 8)
+    assert capacity([(8, 64)], gpus_per_trial=0.5) == (16, 0.5, 4.0, 4)
+    assert capacity([(8, 64)], gpus_per_trial=4) == (2, 4.0, 32.0, 8), "which four processes share"
+    assert capacity([(8, 64)], max_concurrent=3) == (3, 1.0, 8.0, 8)
     assert capacity([(8, 4)]) == (8, 1.0, 0.5, 1), "fewer cores than GPUs leave no GPU idle"
     assert capacity([(0, 16)]) == (1, 0.0, 16.0, 16)
-    assert capacity([(0, 16)], "sweep.cpus_per_trial=4") == (4, 0.0, 4.0, 4)
+    assert capacity([(0, 16)], cpus_per_trial=4) == (4, 0.0, 4.0, 4)
     assert capacity([(4, 32), (8, 32), (0, 8)]) == (12, 1.0, 4.0, 4), "a head without GPUs trains nothing"
     with pytest.raises(ConfigError, match="must be at most 8, the GPUs of one machine, but got 16"):
-        capacity([(8, 64), (8, 64)], "sweep.gpus_per_trial=16")
+        capacity([(8, 64), (8, 64)], gpus_per_trial=16)
     with pytest.raises(ConfigError, match="must be at most 16, the cores"):
-        capacity([(0, 16)], "sweep.cpus_per_trial=17")
+        capacity([(0, 16)], cpus_per_trial=17)
 
 
 def test_more_gpus_than_there_are_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:

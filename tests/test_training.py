@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from commands import run_script
+from composing import composed
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src.config.compose import compose_config
 from src.runs.checkpoints import AtomicCheckpointIO
 from src.runs.identity import run_id
 from src.runs.status import Status
@@ -43,7 +43,7 @@ pytestmark = [
 
 
 def small(tmp_path: Path, *overrides: str):
-    return compose_config([*SMALL, f"paths.logs={tmp_path}/logs", f"paths.cache={tmp_path}/cache", *overrides])
+    return composed(*SMALL, f"paths.logs={tmp_path}/logs", f"paths.cache={tmp_path}/cache", *overrides)
 
 
 @pytest.fixture(scope="module")
