@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from src.sweeps.figures import _averaged, _positions
 from src.sweeps.results import present
 from src.sweeps.space import Interval, grid_points, listed_points, parse_axis, random_points
 from src.sweeps.store import TrialStore
-from src.sweeps.sweep import Sweep, compose_sweep
+from src.sweeps.sweep import Sweep, Trial, compose_sweep
 from src.training import ConfigError
 
 # What a sweep runs over.
@@ -88,12 +89,22 @@ def test_random_points_are_inside_and_the_same_again() -> None:
     assert all(isinstance(value, int) and 1 <= value <= 100 for value in whole)
 
 
+OPEN = {"grid": "seed=0,1", "random": "seed=0,1", "optuna": "train.ema=0.9,0.99"}
+"""Sweeps of the project that have no axes of their own, and one that they run over."""
+SMALL = ("dataset=digits", "net.hidden_sizes=[4,4,4]", "net.exact=warn", "conv.kernel_size=3")
+
+
+@cache
+def trials_of(name: str) -> list[Trial]:
+    """Of a sweep of the project, on nets that are built in a moment."""
+    axes = [OPEN[name]] if name in OPEN else []
+    return compose_sweep(["experiment=sim2_separable", f"sweep={name}", *SMALL, *axes]).trials()
+
+
 def test_every_sweep_of_the_project_can_be_run() -> None:
-    names = sorted(path.stem for path in (ROOT / "configs" / "sweep").glob("[!_]*.yaml"))
-    sizes, own = {}, {"grid": "seed=0,1", "random": "seed=0,1", "optuna": "train.ema=0.9,0.99"}
-    for name in names:
-        sweep = compose_sweep(["experiment=sim2_separable", f"sweep={name}", *([own[name]] if name in own else [])])
-        sizes[name] = len(sweep.trials())
+    sizes = {}
+    for name in sorted(path.stem for path in (ROOT / "configs" / "sweep").glob("[!_]*.yaml")):
+        sizes[name] = len(trials_of(name))
         assert (ROOT / "configs" / "sweep" / f"{name}.yaml").read_text().startswith("# ")
     assert sizes == {
         "elements": 4,
@@ -109,11 +120,9 @@ def test_every_sweep_of_the_project_can_be_run() -> None:
 
 
 def test_nets_of_the_project_sweeps_can_be_built() -> None:
-    small = ["dataset=digits", "net.hidden_sizes=[4,4,4]", "net.exact=warn", "conv.kernel_size=3"]
     for name in ("implementations", "groups", "elements", "kernels"):
-        trials = compose_sweep(["experiment=sim2_separable", f"sweep={name}", *small]).trials()
-        driver._check_trials(trials)
-    broken = compose_sweep(["experiment=se2_separable", "sweep=implementations", *small]).trials()
+        driver._check_trials(trials_of(name))
+    broken = compose_sweep(["experiment=se2_separable", "sweep=implementations", *SMALL]).trials()
     with pytest.raises(ConfigError, match=r"the run with implementation=separable\+2d cannot be: "):
         driver._check_trials(broken)
 
@@ -368,9 +377,9 @@ def decision(scheduler: Any, plan: Sweep, value: float) -> str:
 
 
 def test_the_end_of_a_sweep_names_what_helps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = compose_sweep(["sweep=seeds", f"paths.logs={tmp_path}"])
+    plan = compose_sweep(["seed=0,1", f"paths.logs={tmp_path}"])
     store = TrialStore(plan.folder, plan.metric)
-    for trial in plan.trials()[:2]:
+    for trial in plan.trials():
         store.add(trial.name, trial.folder, list(trial.point), trial.epochs)
     first, second = store.records.values()
     store.update(first.name, state="out of memory", why="CUDA out of memory", starts=1)

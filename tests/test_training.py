@@ -149,7 +149,7 @@ def test_a_complete_run_is_printed_and_left_alone(finished: Path, capsys: pytest
 
 
 def test_a_fresh_run_beside_it_comes_to_the_same(finished: Path) -> None:
-    again = train(small(finished.parents[2]), Request(fresh=True)).folder
+    again = train(small(finished.parents[2], "observers.figures=null"), Request(fresh=True)).folder
     assert again.name == f"{finished.name}-2", "an earlier run is left alone"
     one, two = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (finished, again))
     assert all(torch.equal(one["state_dict"][key], two["state_dict"][key]) for key in one["state_dict"])
