@@ -64,7 +64,7 @@ def _with_hydra(cfg: DictConfig) -> None:
         )
     keep_freed_memory()
     job = hydra.core.hydra_config.HydraConfig.get()
-    name_combination(cfg, job.overrides.task, lambda _: job.runtime.choices)
+    name_combination(cfg, job.overrides.task, job.runtime.choices)
     with user_errors():
         train(cfg, Request(job.overrides.task))
 

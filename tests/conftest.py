@@ -15,8 +15,9 @@ from src.models import IMPLEMENTATIONS
 from src.models.kernels import Fourier, Lattice, Siren
 from src.models.masks import Box, Disc, Mask, SmoothDisc, SmoothInterval
 
-# Under nohup it is ignored, by runs that a test starts and signals as well.
+# Under nohup and in the background of a script they are ignored, by runs that a test starts and signals as well.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GROUPS = {
     "r2": (Trivial(), (1,)),
@@ -70,6 +71,11 @@ SLOW = (
     *("test_compare", "test_data_own"),
 )
 """Files that train nets, start processes or build many: not among those of `-m quick`, and begun first."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import files of which nothing would be run: that takes longer than many a test."""
+    return True if config.option.markexpr == "quick" and collection_path.stem in SLOW else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 CONTEXT = get_context("forkserver")  # imports PyTorch once, and forks before any of its threads is there
-CONTEXT.set_forkserver_preload(["kills", "src.training.run", "sklearn.datasets"])  # runs read its digits
+CONTEXT.set_forkserver_preload(["tests.forked", "src.training.run", "sklearn.datasets"])  # runs read its digits
 
 SMALL = (
     "experiment=quickstart",
@@ -105,8 +105,8 @@ def work(
 ) -> None:
     """What such a process does; with several ranks, as torchrun would have started it."""
     import torch
+    from composing import composed
 
-    from src.config.compose import compose_config
     from src.config.instantiate import ConfigError
     from src.runs.process import quiet
     from src.training.recipe import of_run
@@ -128,7 +128,7 @@ def work(
     if bomb is not None and bomb.rank == rank:
         arm(bomb)
     request = Request(overrides, **flags)
-    cfg = of_run(request.folder, overrides) if request.folder else compose_config([*overrides, f"paths.logs={logs}"])
+    cfg = of_run(request.folder, overrides) if request.folder else composed(*overrides, f"paths.logs={logs}")
     try:
         train(cfg, request)
     except ConfigError as error:

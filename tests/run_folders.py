@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from composing import composed
 from omegaconf import OmegaConf
 
-from src.config.compose import compose_config, plain
+from src.config.compose import plain
 
 DAY = "2026-03-{:02}T12:00:00+00:00"
 """When the nth session began."""
@@ -26,7 +27,7 @@ DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 @cache
 def configurations(*overrides: str) -> tuple[str, str]:
     """A recipe.yaml and a config.yaml, as text."""
-    cfg = compose_config(overrides)
+    cfg = composed(*overrides)
     recipe = OmegaConf.to_container(cfg, resolve=False)
     recipe["dataset"]["extra"] = "${paths.run}/somewhere"
     return tuple(yaml.dump(each, Dumper=DUMPER, sort_keys=False) for each in (recipe, plain(OmegaConf.create(recipe))))

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from composing import composed
 from kills import SMALL, Bomb, execute, only_run
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src.config.compose import compose_config
 from src.training.recipe import build
 
 QUIET = [
@@ -31,7 +31,7 @@ UNSEEN = tuple(word for word in SMALL if word.startswith("observers."))
 def fit(folder: Path, callbacks: Sequence[Callback], *overrides: str, **options: Any) -> Trainer:
     """Train the small run of `kills` under a trainer of its own; its logger writes to the folder."""
     seed_everything(0, verbose=False)
-    recipe = build(compose_config([*SMALL, f"paths.cache={folder}/cache", *overrides]))
+    recipe = build(composed(*SMALL, f"paths.cache={folder}/cache", *overrides))
     defaults = {"max_epochs": 3, "accelerator": "cpu", "log_every_n_steps": 1, "num_sanity_val_steps": 0}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "use_distributed_sampler": False}
     logger = TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from composing import composed
 from kills import SMALL, Bomb
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -19,7 +20,6 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from src.callbacks import Checkpoints
 from src.callbacks.dashboard import Dashboard, _add_histogram, _charts_of, _declared, _metrics_of, _texts
-from src.config.compose import compose_config
 from src.models.tasks import Classification
 from src.training.recipe import build
 
@@ -118,7 +118,7 @@ def test_every_promised_tag_is_in_one_chart(run: tuple[Path, Witness, Trainer]) 
 
 def test_charts_are_those_of_the_group() -> None:
     def charts(*overrides: str) -> dict[str, dict[str, list[str]]]:
-        return _charts_of(build(compose_config([*SMALL, *overrides])).model.net, TASK)
+        return _charts_of(build(composed(*SMALL, *overrides)).model.net, TASK)
 
     error = "equivariance error"
     assert charts("group=sim2", "group.elements=[4,2]")[error].keys() == {"rotation", "scale", "random", "lattice"}
@@ -131,7 +131,7 @@ def test_charts_are_those_of_the_group() -> None:
 
 @pytest.mark.parametrize("tag", ["train/losses", "redundancy/firsts/x", "time/Dashboard_share", "hp_metric", "val/x"])
 def test_no_chart_shows_another_tag(tag: str) -> None:
-    assert shown(_charts_of(build(compose_config(SMALL)).model.net, TASK), tag) == []
+    assert shown(_charts_of(build(composed(*SMALL)).model.net, TASK), tag) == []
 
 
 def test_the_table_of_runs(run: tuple[Path, Witness, Trainer]) -> None:

@@ -9,8 +9,9 @@ import lightning.pytorch as lightning
 import numpy as np
 import pytest
 import torch
+from composing import composed
 
-from src.config.compose import CONFIGS, compose_config
+from src.config.compose import CONFIGS
 from src.config.instantiate import instantiate
 from src.data import Digits, ImageDataModule, Pool, Pools, Source
 
@@ -133,12 +134,12 @@ def test_refuses_what_the_source_does_not_know() -> None:
 
 def configured(name: str, folder: Path, *overrides: str) -> ImageDataModule:
     paths = [f"paths.data={folder}/d", f"paths.cache={folder}/c"]
-    return instantiate(compose_config([f"dataset={name}", "seed=5", "train.batch_size=16", *paths, *overrides]).dataset)
+    return instantiate(composed(f"dataset={name}", "seed=5", "train.batch_size=16", *paths, *overrides).dataset)
 
 
 @pytest.mark.parametrize("name", [name for name in choices("dataset") if name not in OWN])
 def test_configurations_build_without_touching_files(tmp_path: Path, name: str) -> None:
-    cfg = compose_config([f"dataset={name}"]).dataset
+    cfg = composed(f"dataset={name}").dataset
     built = configured(name, tmp_path, "dataset.limit_train=7", "dataset.size=[24,31]", "dataset.seed=2")
     assert (built.classes, built.channels, built.size) == (cfg.classes, cfg.channels, (24, 31))
     assert configured(name, tmp_path).size == (cfg.size, cfg.size)

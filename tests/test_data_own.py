@@ -13,6 +13,7 @@ import formats
 import numpy as np
 import pytest
 import torch
+from composing import loaded
 from formats import Part, pictures, seen
 from PIL import Image
 from torch import Tensor
@@ -711,7 +712,7 @@ def load(kind: str, folder: Path, *more: str, recipe: str = "cnn_baseline") -> R
     dataset = {"decoded": "images", "lazy": "h5"}.get(kind, kind)
     lazily = ["dataset.in_memory=false"] if kind in ("decoded", "lazy") else []
     paths = [f"dataset.path={source.path}", f"paths.cache={folder / 'cache'}"]
-    return load_recipe(recipe, [f"dataset={dataset}", *paths, *lazily, *SMALL, *more])
+    return loaded(recipe, [f"dataset={dataset}", *paths, *lazily, *SMALL, *more])
 
 
 def first_batches(recipe: Recipe) -> list[tuple[Tensor, Tensor]]:

@@ -19,6 +19,7 @@ import formats
 import numpy as np
 import pytest
 import torch
+from composing import loaded
 from formats import Files, Format, Part, pictures, publish, seen, upright
 from servers import PIECE, Server, serving
 from torch import Tensor
@@ -43,7 +44,7 @@ from src.data import (
 from src.data.io import fetch
 from src.data.io.fetch import ChecksumError, DownloadError, File
 from src.data.sets.published import Published
-from src.training import Recipe, load_recipe
+from src.training import Recipe
 
 SMALL = ("net.hidden_sizes=[4,4,6]", "conv.kernel_size=5", "net.exact=off", "train.batch_size=8")
 
@@ -122,7 +123,7 @@ EVERY = pytest.mark.parametrize("name", CASES)
 
 
 def load(name: str, folder: Path) -> Recipe:
-    return load_recipe("cnn_baseline", CASES[name].overrides(folder))
+    return loaded("cnn_baseline", CASES[name].overrides(folder))
 
 
 def splits_of(recipe: Recipe) -> Splits:
@@ -331,7 +332,7 @@ def test_mirror_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sev
     with serving() as serve:
         url = serve(tmp_path / "served").url
         given = f"dataset.mirrors={f'[{url}]' if several else url}"
-        recipe = load_recipe("cnn_baseline", [*CASES["mnist"].overrides(tmp_path), given])
+        recipe = loaded("cnn_baseline", [*CASES["mnist"].overrides(tmp_path), given])
         assert all(original(split, CASES["mnist"].made()) for split in splits_of(recipe))
 
 
@@ -808,7 +809,7 @@ def test_cache_of_other_originals_is_not_used(name: str, tmp_path: Path) -> None
 def test_patches_are_read_when_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(Pcam, "files", CASES["pcam"].publish(tmp_path / "data" / "pcam"))
     overrides = [*CASES["pcam"].overrides(tmp_path), f"dataset.size={size}"]
-    here, there = (load_recipe("cnn_baseline", [*overrides, f"dataset.num_workers={n}"]) for n in (0, 2))
+    here, there = (loaded("cnn_baseline", [*overrides, f"dataset.num_workers={n}"]) for n in (0, 2))
     for split in splits_of(here):
         assert isinstance(split.images, Lazy)
         assert split.images.shape == split.images[:].shape == (len(split.labels), 3, size, size)
@@ -964,7 +965,7 @@ def test_folds_cover_what_is_for_learning(folds: int, test: int) -> None:
 def test_folds_through_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Mnist, "files", CASES["mnist"].publish(tmp_path / "data" / "mnist"))
     overrides = CASES["mnist"].overrides(tmp_path)
-    recipes = [load_recipe("cnn_baseline", [*overrides, f"dataset.fold={n}", "dataset.folds=4"]) for n in range(4)]
+    recipes = [loaded("cnn_baseline", [*overrides, f"dataset.fold={n}", "dataset.folds=4"]) for n in range(4)]
     splits = [splits_of(recipe) for recipe in recipes]
     assert torch.equal(torch.cat([part.val.ids for part in splits]).sort().values, torch.arange(200))
     assert len({recipe.datamodule.fingerprint for recipe in recipes}) == 4
@@ -974,7 +975,7 @@ def test_folds_through_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_limits_keep_numbers_and_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Mnist, "files", CASES["mnist"].publish(tmp_path / "data" / "mnist"))
     limits = ["dataset.limit_train=30", "dataset.limit_val=10", "dataset.limit_test=20"]
-    few, all_ = (load_recipe("cnn_baseline", [*CASES["mnist"].overrides(tmp_path), *more]) for more in (limits, []))
+    few, all_ = (loaded("cnn_baseline", [*CASES["mnist"].overrides(tmp_path), *more]) for more in (limits, []))
     assert sizes(splits_of(few)) == [30, 10, 20]
     assert few.datamodule.fingerprint != all_.datamodule.fingerprint
     for part, whole in zip(splits_of(few), splits_of(all_), strict=True):

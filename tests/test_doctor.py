@@ -43,7 +43,7 @@ def test_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "# all\n--index-url https://example.org\n\ntorch==2.13.0  # why\nnumpy>=1.26\nother; python_version<'3'\n"
     )
     set_versions(monkeypatch, torch="2.13.0+cpu", numpy="2.4.6")
-    assert doctor._packages(file) == _Finding("ok", "2 within the bounds of requirements.txt")
+    assert doctor._packages(file) == _Finding("2 within the bounds of requirements.txt")
     set_versions(monkeypatch, torch="2.12.1", numpy="")
     found = doctor._packages(file)
     assert found.state == "problem"
@@ -102,7 +102,8 @@ def test_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (doctor._torch().state, doctor._torch().found[-13:]) == ("ok", "for CPUs only")
     set_cuda(monkeypatch, [GPU], None, works=False)
     assert doctor._torch().state == "problem"
-    assert "for CPUs only, but the driver has GPU 0" in doctor._torch().found
+    assert "for CPUs only, but cannot use GPU 0" in doctor._torch().found
+    assert "install a build with CUDA" in doctor._torch().advice
     set_cuda(monkeypatch, [], "12.6", works=False)
     assert doctor._torch().state == "ok"
     set_cuda(monkeypatch, [GPU], "12.6", works=True)
@@ -130,9 +131,10 @@ def test_torch_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_torch_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert (doctor._torch().state, doctor._torch().advice) == ("problem", "make setup")
-    checks = {"GPUs": doctor._gpus, "cores": doctor._cores, "training step": doctor._trains}
-    assert [finding.state for _, finding in doctor.examine(checks)] == ["problem"] * 3
+    checks = {"torch": doctor._torch, "GPUs": doctor._gpus, "cores": doctor._cores, "training step": doctor._trains}
+    findings = [finding for _, finding in doctor.examine(checks)]
+    assert [finding.state for finding in findings] == ["problem"] * 4
+    assert all("make setup" in finding.advice for finding in findings)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: (10 * GB, 140 * GB))
     ones = torch.ones
     monkeypatch.setattr(torch, "ones", lambda n, device: ones(n))
-    assert doctor._gpus() == _Finding("ok", "NVIDIA H200, 10.0 GB of 140.0 GB free")
+    assert doctor._gpus() == _Finding("NVIDIA H200: 10.0 GB of 140.0 GB free")
 
     def fails(n: int, device: str) -> None:
         raise RuntimeError("no kernel image is available")
@@ -200,7 +202,7 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_CGROUP", Path("nowhere"))
     free = namedtuple("memory", "available total")(GB, 8 * GB)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    assert doctor._memory()[:2] == ("warning", "1.0 GB free of 8.0 GB")
+    assert (doctor._memory().state, doctor._memory().found) == ("warning", "1.0 GB free of 8.0 GB")
 
 
 def test_memory_of_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_writable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = doctor._folder("cache", tmp_path / "file" / "b")
     assert found.state == "problem"
-    assert "is a file" in found.found
+    assert "Not a directory" in found.found
 
     def refused(dir: Path) -> None:  # noqa: A002
         raise PermissionError(13, "Permission denied")
@@ -296,9 +298,9 @@ def test_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     git("init", "--quiet")
     git("commit", "--quiet", "--allow-empty", "--message", "first")
     assert doctor._git(tmp_path).state == "ok"
-    assert doctor._git(tmp_path).found.endswith(", clean")
+    assert doctor._git(tmp_path).found.endswith(", changed files: 0")
     (tmp_path / "new").touch()
-    assert doctor._git(tmp_path).found.endswith("and 1 changed file")
+    assert doctor._git(tmp_path).found.endswith(", changed files: 1")
     monkeypatch.setenv("PATH", "")
     assert doctor._git(tmp_path).found == "no commit that runs could name"
 
@@ -308,7 +310,10 @@ def test_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def of(*states: str) -> dict[str, Callable[[], _Finding]]:
     """Checks that find this."""
-    return {f"check {i}": partial(_Finding, state, "found [it]", "advice") for i, state in enumerate(states)}
+    return {
+        f"check {i}": partial(_Finding, "found [it]", *([] if state == "ok" else ["advice", state]))
+        for i, state in enumerate(states)
+    }
 
 
 @pytest.mark.parametrize(
@@ -334,7 +339,7 @@ def test_a_check_that_breaks_is_a_problem_and_others_run() -> None:
         raise KeyError("key")
 
     first, second = doctor.examine({"breaks": breaks, **of("ok")})
-    assert (first[0], *first[1][:2]) == ("breaks", "problem", "KeyError: 'key'")
+    assert (first[0], first[1].state, first[1].found) == ("breaks", "problem", "KeyError: 'key'")
     assert second[1].state == "ok"
 
 
@@ -345,9 +350,11 @@ def test_all_checks(tmp_path: Path) -> None:
     assert not (tmp_path / "logs").exists()
 
 
-def test_other_overrides_are_refused() -> None:
-    with pytest.raises(SystemExit, match=r"error: `doctor` takes paths.KEY=FOLDER, but got 'seed=1'"):
-        command.main(["seed=1"])
+def test_overrides_are_those_of_training(capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["experiment=sim2_separable"])
+    assert "composes; recipe sim2_separable" in capsys.readouterr().out
+    assert command.main(["sead=1"]) == 1
+    assert "`sead` is not a key of the configuration. Did you mean 'seed'" in capsys.readouterr().out
 
 
 def test_it_runs_where_torch_is_broken(tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ FILES: dict[str, str] = dict(
 )
 """The files of the page, by their paths in the project."""
 TINY = (*BRIEF, "net.hidden_sizes=[4,4,4]", "net.head.hidden=16")
+LITTLE = (
+    *(f"observers.equivariance.{key}" for key in ("samples=4", "elements=1", "curve_samples=8", "angles=4")),
+    *("observers.equivariance.before_training=false", "+observers.figures.before_training=false"),
+)
+"""What all observers look at: little, and only at the end."""
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +175,7 @@ def test_laws_of_the_group(extended: Path, composed: Callable[..., DictConfig]) 
 def test_a_net_and_an_optimiser_that_lack_usual_keys(composed: Callable[..., DictConfig]) -> None:
     """Under all observers, with TensorBoard."""
     words = ["method=cnn_baseline", "group=p4", "net=plain", "optimizer=rprop", "observers=norms", *BRIEF]
-    cfg = composed(*words, "train.epochs=1", "observers.equivariance.elements=1", "dataset.limit_train=32")
+    cfg = composed(*words, *LITTLE, "train.epochs=1", "dataset.limit_train=32")
     assert "hidden_sizes" not in cfg.net
     assert "weight_decay" not in cfg.optimizer
     result = train(cfg)
@@ -190,8 +195,7 @@ def two(extended: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     """Regressions with two learning rates, the better one first."""
     folder = tmp_path_factory.mktemp("regression")
     paths = (f"paths.logs={folder}/logs", f"paths.cache={folder}/cache")
-    seen = ("observers=default", "observers.equivariance.elements=1", "observers.equivariance.angles=4")
-    first = compose_config(["experiment=angles", *TINY, *seen, *paths, "optimizer.lr=0.01"])
+    first = compose_config(["experiment=angles", *TINY, "observers=default", *LITTLE, *paths, "optimizer.lr=0.01"])
     second = compose_config(["experiment=angles", *TINY, *UNSEEN, *paths, "optimizer.lr=1e-6"])
     return train(first).folder, train(second).folder
 

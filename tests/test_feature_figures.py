@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from composing import composed
 from conftest import GROUPS
 from kills import SMALL, Bomb
 from matplotlib.figure import Figure
@@ -20,7 +21,6 @@ from src.analysis.drawing import pixels
 from src.analysis.outcomes import _WRONG, _confusion, _draw_confusion, _draw_samples
 from src.analysis.pictures import _outputs, draw_filters, draw_rotation, element_label, mosaic
 from src.callbacks.feature_figures import FeatureFigures, convolutions
-from src.config.compose import compose_config
 from src.data.samples import samples
 from src.data.warp import rotate
 from src.groups import SO2, Dilation, Product, Trivial
@@ -168,7 +168,7 @@ def test_a_wrong_prediction_is_marked_and_a_right_one_is_not() -> None:
 
 
 def test_samples_are_shown_as_they_were_before_normalisation() -> None:
-    recipe = build(compose_config([*SMALL]))
+    recipe = build(composed(*SMALL))
     dataset = recipe.datamodule.datasets["val"]
     found = samples(recipe.datamodule, "val", 5, torch.device("cpu"), 10)
     originals = dataset.split.images[:5] / 255
@@ -240,7 +240,7 @@ def test_a_mosaic_has_lines_between_its_cells() -> None:
 
 
 def test_features_of_a_named_layer(tmp_path: Path) -> None:
-    net = build(compose_config([*SMALL])).model.net.eval()
+    net = build(composed(*SMALL)).model.net.eval()
     conv = convolutions(net)["final.0"]
     found = _outputs(conv, lambda: torch.cat([net(torch.rand(1, 1, 20, 20)), net(torch.rand(2, 1, 20, 20))]))
     assert found.values.shape[:3] == (3, 4, 4)

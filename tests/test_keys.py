@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-from functools import cache
 from typing import Any
 
 import pytest
 import yaml
+from composing import composed
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError
 
 from src.config.compose import CONFIGS, compose_config, plain
 from src.config.keys import check_keys
 from src.training import ConfigError
 
-RECIPES = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipes_pass(name: str) -> None:
-    cfg = compose_config([f"experiment={name}"])
-    before = str(cfg)
-    check_keys(cfg)
-    assert str(cfg) == before, "checking changes nothing"
-
-
-@cache
-def composed(*choices: str) -> DictConfig:
-    """The configuration of some choices."""
-    return compose_config(choices)
+# That the recipes pass is tested in test_recipes.py, which composes each of them once.
 
 
 def changed(overrides: str) -> DictConfig:
     """As composing with these overrides, but faster: choices of groups first, then what is added or taken away."""
     parts = overrides.split()
-    cfg = copy.deepcopy(composed(*(part for part in parts if part[0] not in "+~")))
+    cfg = composed(*(part for part in parts if part[0] not in "+~"))
     for part in parts:
         key, _, value = part.lstrip("+~").partition("=")
         if part.startswith("+"):
@@ -168,6 +154,25 @@ def test_the_nearest_key_is_named(overrides: str) -> None:
     message = str(error.value)
     assert message.startswith(f"`{key}` is not ")
     assert f"Did you mean {MORE[overrides]!r}" in message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("experiment=sim2_separable", "dataset.size=28", "net.hidden_sizes=[4,4]", "optimizer.lr=1e-3", "seed=3"),
+        ("protocol=digits", "method=cnn_baseline", "dataset=npz", "dataset.path=/a-b/c_0", "+dataset.more={a: [1]}"),
+        ("group=p4m", "callbacks.checkpoint=null", "~observers", "implementation.formula='oi h, o x'"),
+        ("~experiment", "protocol=cifar10", "name=mine", "dataset.mirrors=[http://127.0.0.1:9/]"),
+    ],
+    ids=str,
+)
+def test_values_that_tests_set_after_composing_are_as_composed(words: tuple[str, ...]) -> None:
+    once, parts = compose_config(words), composed(*words)
+    assert str(parts) == str(once)
+    assert OmegaConf.is_struct(parts) == OmegaConf.is_struct(once)
+    assert str(composed(*words)) == str(once), "and again, as no copy is another's"
+    with pytest.raises(ConfigAttributeError, match="droput"):
+        composed(*words, "net.droput=0.1")
 
 
 def test_every_group_of_the_configuration_is_among_them() -> None:

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from composing import composed
 from short_fits import BRIEF, QUIET, UNSEEN
 
-from src.config.compose import compose_config
 from src.config.instantiate import ConfigError
 from src.training import train
 from src.training.recipe import build
@@ -48,7 +48,7 @@ def own(folder: Path, kind: str, labels: np.ndarray) -> list[str]:
 def test_targets_of_own_files(tmp_path: Path, kind: str, name: str) -> None:
     labels, task, names = TARGETS[name]
     words = [*own(tmp_path, kind, labels), "conv.kernel_size=3", f"task={task}", f"paths.cache={tmp_path}/cache"]
-    data = build(compose_config(words)).datamodule
+    data = build(composed(*words)).datamodule
     assert (data.targets, tuple(data.source.labels)) == (TASKS[task], names)
     split = data.datasets["train"].split
     wanted = torch.from_numpy(labels)[split.ids]
@@ -61,7 +61,7 @@ def test_targets_of_own_files(tmp_path: Path, kind: str, name: str) -> None:
                 f"`task` must be one for {TASKS[task]}, as dataset {kind} has them.*for {targets}; choose task={task}"
             )
             with pytest.raises(ConfigError, match=says):
-                build(compose_config([*words, f"task={other}"]))
+                build(composed(*words, f"task={other}"))
 
 
 @pytest.mark.parametrize(("kind", "name"), [("npz", "labels"), ("h5", "labels"), ("npz", "value"), ("h5", "values")])
@@ -70,12 +70,12 @@ def test_own_files_are_trained_on(tmp_path: Path, kind: str, name: str) -> None:
     words = [*own(tmp_path, kind, labels), *BRIEF, f"task={task}", "net.hidden_sizes=[4,4]", "train.epochs=1"]
     words += [f"dataset.limit_{split}=null" for split in ("train", "val", "test")]
     words += [word for word in UNSEEN if "figures" not in word]
-    result = train(compose_config([*words, f"paths.logs={tmp_path}/logs", f"paths.cache={tmp_path}/cache"]))
-    assert {f"test/{compose_config([f'task={task}']).task.primary}", "test/loss"} <= set(result.metrics)
+    result = train(composed(*words, f"paths.logs={tmp_path}/logs", f"paths.cache={tmp_path}/cache"))
+    assert {f"test/{composed(f'task={task}').task.primary}", "test/loss"} <= set(result.metrics)
 
 
 def test_names_of_own_columns(tmp_path: Path) -> None:
     words = [*own(tmp_path, "npz", TARGETS["values"][0]), "conv.kernel_size=3", "task=regression"]
-    assert build(compose_config([*words, "dataset.names=[a,b]"])).datamodule.source.labels == ("a", "b")
+    assert build(composed(*words, "dataset.names=[a,b]")).datamodule.source.labels == ("a", "b")
     with pytest.raises(ConfigError, match="names must be 2, one for each of the labels or values, but are 3"):
-        build(compose_config([*words, "dataset.names=[a,b,c]"]))
+        build(composed(*words, "dataset.names=[a,b,c]"))

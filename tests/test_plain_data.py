@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from composing import composed
 from lightning.pytorch import LightningDataModule
 from omegaconf import open_dict
 from short_fits import QUIET, points
 from torch.utils.data import DataLoader, TensorDataset
 
 from src import data
-from src.config.compose import compose_config
 from src.reports.report import report
 from src.runs.record import read
 from src.training import train
@@ -26,6 +26,7 @@ pytestmark = QUIET
 SMALL = (
     *("net.hidden_sizes=[4,4,4]", "conv.kernel_size=3", "net.exact=off", "train.epochs=2", "observers=brief"),
     *(f"observers.equivariance.{key}" for key in ("samples=4", "elements=1", "curve_samples=8", "angles=4")),
+    "+observers.figures.before_training=false",
 )
 FACTS = ("net.in_channels=1", "net.classes=2", "net.size=16", "task.classes=2")
 
@@ -50,7 +51,7 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A configuration with such data."""
     monkeypatch.setattr(Plain, "__module__", "src.data.plain")
     monkeypatch.setattr(data, "Plain", Plain, raising=False)
-    cfg = compose_config([*SMALL, *FACTS, f"paths.logs={tmp_path}/logs", "trainer.log_every_n_steps=1"])
+    cfg = composed(*SMALL, *FACTS, f"paths.logs={tmp_path}/logs", "trainer.log_every_n_steps=1")
     with open_dict(cfg):
         cfg.dataset = {"_target_": "src.data.Plain", "batch_size": "${train.batch_size}"}
     return cfg

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from omegaconf import OmegaConf
 
 from src.config.compose import CONFIGS, change, compose_config
 from src.config.instantiate import check, instantiate
+from src.config.keys import check_keys
 from src.data import Pcam, Pool, Pools
 from src.data.sets.published import Published
 from src.models.exactness import _has_exact_elements
 from src.runs.identity import run_id
 from src.training import ConfigError, Recipe, load_recipe
+from src.training.recipe import build, with_values
 
 RECIPES = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 PARAMETERS = {
@@ -44,9 +47,9 @@ def options() -> list[str]:
 
 
 def step(recipe: Recipe) -> torch.Tensor:
-    """One optimiser step on one batch; logits of that batch afterwards."""
+    """One optimiser step on some images of a batch; their logits afterwards."""
     images, labels = next(iter(recipe.datamodule.train_dataloader()))
-    images, labels = images[:16], labels[:16]
+    images, labels = images[:4], labels[:4]
     optimizer = recipe.model.groups.optimiser(recipe.model.net, recipe.model.optimizer)
     torch.nn.functional.cross_entropy(recipe.model(images), labels).backward()
     optimizer.step()
@@ -55,8 +58,8 @@ def step(recipe: Recipe) -> torch.Tensor:
 
 
 @pytest.fixture
-def noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every published data set is a hundred images of noise; overrides that draw from them."""
+def noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Every published data set is a hundred images of noise; values by which they are drawn from."""
 
     def pools(source: Published) -> Pools:
         random = torch.Generator().manual_seed(0)
@@ -65,7 +68,7 @@ def noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for kind in (Published, Pcam):
         monkeypatch.setattr(kind, "pools", pools)
-    return [f"paths.cache={tmp_path}", "dataset.counts=[60,20,20]", "train.batch_size=16"]
+    return {"paths.cache": str(tmp_path), "dataset.counts": [60, 20, 20], "train.batch_size": 4}
 
 
 def test_there_are_recipes() -> None:
@@ -74,9 +77,13 @@ def test_there_are_recipes() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe(name: str, noise: list[str]) -> None:
-    recipe = load_recipe(name, ["net.hidden_sizes=[4,4,6]", *([] if name == "quickstart" else noise)])
-    assert recipe.cfg.name == name, "the folder of its runs is its name"
+def test_recipe(name: str, noise: dict[str, Any]) -> None:
+    cfg = compose_config([f"experiment={name}"])
+    assert cfg.name == name, "the folder of its runs is its name"
+    before = str(cfg)
+    check_keys(cfg)
+    assert str(cfg) == before, "checking changes nothing"
+    recipe = build(with_values(cfg, {"net.hidden_sizes": [4, 4, 6]} | ({} if name == "quickstart" else noise)))
     assert torch.isfinite(step(recipe)).all()
     net = recipe.model.net
     images = torch.randn(2, recipe.datamodule.channels, *net.size)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from composing import composed, loaded
 from jinja2 import Environment
 from kills import SMALL
 from PIL import Image
@@ -22,7 +23,6 @@ from torch import nn
 
 from scripts import report as command
 from src.analysis.redundancy import group_convolutions, spectra
-from src.config.compose import compose_config
 from src.models.tasks import Classification
 from src.reports.costs import costs
 from src.reports.curves import Line, lines, rates, scalars
@@ -33,7 +33,7 @@ from src.reports.record_sections import _remarks
 from src.reports.report import _sections, report
 from src.runs.compare import differences
 from src.runs.record import read
-from src.training import ConfigError, load_recipe, train
+from src.training import ConfigError, train
 
 OF_NET = [*_SHARED, *_ALONE]
 SINGLE = ["Result", "Training", *OF_NET, "Costs", "Reproduction"]
@@ -81,7 +81,7 @@ def run(folder: Path, *overrides: str) -> Path:
     places = [f"paths.logs={folder}/logs", f"paths.cache={folder}/cache"]
     of_others = ("kernel.", "group.") if overrides[0] == "group=r2" else ()
     small = [override for override in SMALL if not override.startswith(of_others)]
-    cfg = compose_config([*small, "train.epochs=2", *places, *overrides])
+    cfg = composed(*small, "train.epochs=2", *places, *overrides)
     return train(cfg).folder
 
 
@@ -305,7 +305,7 @@ def test_differences_are_few(equivariant: Path, tmp_path: Path) -> None:
 
 def test_controls_of_redundancy(look: LoadedRun) -> None:
     """The initial weights are those that the recipe builds, and none of the kinds is another."""
-    recipe = load_recipe("quickstart", [*SMALL, "implementation=nonseparable"])
+    recipe = loaded("quickstart", [*SMALL, "implementation=nonseparable"])
     fresh = {name: spectra(conv) for name, conv in group_convolutions(recipe.model.net).items()}
     assert look.spectra["initial"] == fresh
     assert look.spectra["trained"] != fresh
@@ -316,7 +316,7 @@ def test_controls_of_redundancy(look: LoadedRun) -> None:
 
 
 def test_forced_layers_are_marked() -> None:
-    net = load_recipe("quickstart", SMALL).model.net
+    net = loaded("quickstart", SMALL).model.net
     own = {name: spectra(conv) for name, conv in group_convolutions(net).items()}
     rows = _spectrum_rows({"trained": own})
     assert {row[1] for row in rows} == {"1", ""}

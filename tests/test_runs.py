@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 from commands import run_script
+from composing import composed
 from kills import SMALL, WAYS, Bomb, execute, only_run, result, unequal
 from omegaconf import OmegaConf
 
 from src.callbacks.interruption import _CODES
-from src.config.compose import compose_config
 from src.runs.checkpoints import latest, load, load_weights, read_weights
 from src.training import ConfigError
 from src.training.run import Request, folder_of, train
@@ -170,7 +170,7 @@ def test_processes_that_the_trainer_starts_share_the_folder(tmp_path: Path) -> N
 
 
 def test_another_process_has_the_run(tmp_path: Path) -> None:
-    cfg = compose_config([*SMALL, f"paths.logs={tmp_path}/logs"])
+    cfg = composed(*SMALL, f"paths.logs={tmp_path}/logs")
     folder = folder_of(cfg, Request())
     folder.mkdir(parents=True)
     lock = f"lock = filelock.FileLock({str(folder / '.lock')!r})"
@@ -217,7 +217,7 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tmp_path: Path, w
 
 
 def test_a_full_disk_stops_a_run_and_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: Any) -> None:
-    cfg = compose_config([*SMALL, f"paths.logs={tmp_path}/logs", "callbacks.checkpoint.every_steps=null"])
+    cfg = composed(*SMALL, f"paths.logs={tmp_path}/logs", "callbacks.checkpoint.every_steps=null")
     saves, save = [], torch.save
 
     def full(content: Any, file: Any) -> None:
@@ -253,7 +253,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.Monkey
     path.write_bytes(pickle.dumps(Malicious()))
     with pytest.raises(ConfigError, match="not an intact checkpoint"):
         load(path)
-    cfg = compose_config([*SMALL, f"paths.logs={tmp_path}/logs", f"pretrained.path={path}"])
+    cfg = composed(*SMALL, f"paths.logs={tmp_path}/logs", f"pretrained.path={path}")
     with pytest.raises(ConfigError, match="not an intact checkpoint"):
         train(cfg)
     assert not Path("harm").exists()
@@ -263,7 +263,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_pretrained_weights(tmp_path: Path, whole: Path) -> None:
     def run(*overrides: str) -> dict[str, float]:
-        cfg = compose_config([*SMALL, f"paths.logs={tmp_path}/logs", f"pretrained.path={whole}", *overrides])
+        cfg = composed(*SMALL, f"paths.logs={tmp_path}/logs", f"pretrained.path={whole}", *overrides)
         return train(cfg).metrics
 
     tested = run("train.do=false")
@@ -272,7 +272,7 @@ def test_pretrained_weights(tmp_path: Path, whole: Path) -> None:
     with pytest.raises(ConfigError, match=r"do not fit the net: .*not in the net"):
         run("train.do=false", "net.hidden_sizes=[4,4]")
     with pytest.raises(ConfigError, match=r"`pretrained.path` must be given with train.do=false"):
-        train(compose_config([*SMALL, f"paths.logs={tmp_path}/logs", "train.do=false"]))
+        train(composed(*SMALL, f"paths.logs={tmp_path}/logs", "train.do=false"))
     net = torch.nn.Linear(2, 3)
     left = load_weights(net, {"weight": torch.ones(3, 2), "bias": torch.ones(4), "more": torch.ones(1)}, strict=False)
     assert left == ["bias: (4,) in the file, (3,) in the net", "more: not in the net"]

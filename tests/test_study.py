@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from composing import composed
 from PIL import Image
 from short_fits import QUIET
 from torch import Tensor, nn
 
 from scripts import study as script
 from src.analysis.moving import outputs_under
-from src.config.compose import CONFIGS, compose_config, plain
+from src.config.compose import CONFIGS, plain
 from src.config.instantiate import ConfigError
 from src.data import ImageDataModule
 from src.data.samples import Samples, samples
@@ -76,7 +77,7 @@ def demo() -> Study:
 @pytest.fixture(scope="module")
 def digits(demo: Study) -> ImageDataModule:
     """Its data."""
-    return build(compose_config(demo.overrides("plain CNN", 0))).datamodule
+    return build(composed(*demo.overrides("plain CNN", 0))).datamodule
 
 
 def all_of(data: ImageDataModule, split: str) -> Samples:
@@ -105,7 +106,7 @@ def test_every_study_of_the_project_can_be_run() -> None:
         study = load_study(name)
         assert study.name == name
         assert len(study.variants) > 1
-        configurations = [compose_config(study.overrides(variant, 0)) for variant in study.variants]
+        configurations = [composed(*study.overrides(variant, 0)) for variant in study.variants]
         assert len({json.dumps(identifying(plain(cfg)), sort_keys=True) for cfg in configurations}) == len(
             configurations
         ), "no variant is another one"
@@ -114,7 +115,7 @@ def test_every_study_of_the_project_can_be_run() -> None:
 def test_nets_of_the_demonstration_have_as_many_parameters(demo: Study) -> None:
     def parameters(*changes: str) -> list[int]:
         study = demo.changed(changes)
-        nets = [build(compose_config(study.overrides(variant, 0))).model.net for variant in study.variants]
+        nets = [build(composed(*study.overrides(variant, 0))).model.net for variant in study.variants]
         return [sum(parameter.numel() for parameter in net.parameters()) for net in nets]
 
     equivariant, cnn = parameters()
@@ -125,7 +126,7 @@ def test_nets_of_the_demonstration_have_as_many_parameters(demo: Study) -> None:
 
 
 def test_nets_of_the_demonstration_differ_in_nothing_else(demo: Study) -> None:
-    equivariant, cnn = (identifying(plain(compose_config(demo.overrides(name, 0)))) for name in demo.variants)
+    equivariant, cnn = (identifying(plain(composed(*demo.overrides(name, 0)))) for name in demo.variants)
     differing = {key for key in equivariant | cnn if equivariant.get(key) != cnn.get(key)}
     # Those of the model are the same again, as it holds the net.
     keys = {key.removeprefix("model.").removeprefix("net.").removeprefix("conv.") for key in differing}
@@ -215,7 +216,7 @@ def test_a_variant_replaces_what_is_common_and_an_override_what_a_variant_leaves
     study = Study("t", ["experiment=quickstart", "seed=9"], {"a": ["experiment=se2_separable"], "b": ["group=r2"]})
     assert study.overrides("a", 1) == ["experiment=se2_separable", "seed=1"]
     given = demo.changed(["group=p4m", "kernel=lattice", "optimizer.lr=0.1"])
-    equivariant, cnn = (compose_config(given.overrides(variant, 0)) for variant in given.variants)
+    equivariant, cnn = (composed(*given.overrides(variant, 0)) for variant in given.variants)
     assert (equivariant.group.elements, equivariant.group.sampling, equivariant.optimizer.lr) == ([4, 2], "random", 0.1)
     assert (cnn.group.elements, cnn.group.sampling, cnn.optimizer.lr) == ([1], "grid", 0.1)
     assert given.title.endswith("(group=p4m kernel=lattice optimizer.lr=0.1)")

@@ -8,10 +8,12 @@ import random
 import signal
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from sweeping import ROOT, busy, clashes
 
 from scripts import sweep as command
@@ -21,7 +23,7 @@ from src.sweeps.figures import _averaged, _positions
 from src.sweeps.results import present
 from src.sweeps.space import Interval, grid_points, listed_points, parse_axis, random_points
 from src.sweeps.store import TrialStore
-from src.sweeps.sweep import Sweep, compose_sweep
+from src.sweeps.sweep import Sweep, Trial, compose_sweep
 from src.training import ConfigError
 
 # What a sweep runs over.
@@ -87,12 +89,22 @@ def test_random_points_are_inside_and_the_same_again() -> None:
     assert all(isinstance(value, int) and 1 <= value <= 100 for value in whole)
 
 
+OPEN = {"grid": "seed=0,1", "random": "seed=0,1", "optuna": "train.ema=0.9,0.99"}
+"""Sweeps of the project that have no axes of their own, and one that they run over."""
+SMALL = ("dataset=digits", "net.hidden_sizes=[4,4,4]", "net.exact=warn", "conv.kernel_size=3")
+
+
+@cache
+def trials_of(name: str) -> list[Trial]:
+    """Of a sweep of the project, on nets that are built in a moment."""
+    axes = [OPEN[name]] if name in OPEN else []
+    return compose_sweep(["experiment=sim2_separable", f"sweep={name}", *SMALL, *axes]).trials()
+
+
 def test_every_sweep_of_the_project_can_be_run() -> None:
-    names = sorted(path.stem for path in (ROOT / "configs" / "sweep").glob("[!_]*.yaml"))
-    sizes, own = {}, {"grid": "seed=0,1", "random": "seed=0,1", "optuna": "train.ema=0.9,0.99"}
-    for name in names:
-        sweep = compose_sweep(["experiment=sim2_separable", f"sweep={name}", *([own[name]] if name in own else [])])
-        sizes[name] = len(sweep.trials())
+    sizes = {}
+    for name in sorted(path.stem for path in (ROOT / "configs" / "sweep").glob("[!_]*.yaml")):
+        sizes[name] = len(trials_of(name))
         assert (ROOT / "configs" / "sweep" / f"{name}.yaml").read_text().startswith("# ")
     assert sizes == {
         "elements": 4,
@@ -108,11 +120,9 @@ def test_every_sweep_of_the_project_can_be_run() -> None:
 
 
 def test_nets_of_the_project_sweeps_can_be_built() -> None:
-    small = ["dataset=digits", "net.hidden_sizes=[4,4,4]", "net.exact=warn", "conv.kernel_size=3"]
     for name in ("implementations", "groups", "elements", "kernels"):
-        trials = compose_sweep(["experiment=sim2_separable", f"sweep={name}", *small]).trials()
-        driver._check_trials(trials)
-    broken = compose_sweep(["experiment=se2_separable", "sweep=implementations", *small]).trials()
+        driver._check_trials(trials_of(name))
+    broken = compose_sweep(["experiment=se2_separable", "sweep=implementations", *SMALL]).trials()
     with pytest.raises(ConfigError, match=r"the run with implementation=separable\+2d cannot be: "):
         driver._check_trials(broken)
 
@@ -131,7 +141,8 @@ def test_a_sweep_has_one_folder() -> None:
 
 
 def test_the_test_metric_follows_from_that_of_the_checkpoints() -> None:
-    assert compose_sweep(["sweep=seeds"]).test_metric == compose_sweep(["sweep=seeds"]).metric.replace("val/", "test/")
+    plan = compose_sweep(["sweep=seeds"])
+    assert plan.test_metric == plan.metric.replace("val/", "test/")
     by_loss = compose_sweep(["sweep=seeds", "callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.mode=min"])
     assert (by_loss.metric, by_loss.test_metric, by_loss.quantity) == ("val/loss", "test/loss", "loss")
 
@@ -174,22 +185,24 @@ def test_training_one_run_names_the_command_for_several(override: str) -> None:
 
 
 def test_machines_are_shared_out() -> None:
-    def capacity(nodes: Sequence[tuple[float, float]], *words: str) -> tuple[int, float, float, int]:
-        found = cluster.Capacity.of(compose_sweep(["sweep=seeds", *words]), nodes)
+    plan = compose_sweep(["sweep=seeds"])
+
+    def capacity(nodes: Sequence[tuple[float, float]], **placement: float) -> tuple[int, float, float, int]:
+        found = cluster.Capacity.of(replace(plan, cfg=OmegaConf.merge(plan.cfg, placement)), nodes)
         return found.slots, found.gpus, found.cpus, found.threads
 
     assert capacity([(8, 64)]) == (8, 1.0, 8.0, 8)
-    assert capacity([(8, 64)], "sweep.gpus_per_trial=0.5") == (16, 0.5, 4.0, 4)
-    assert capacity([(8, 64)], "sweep.gpus_per_trial=4") == (2, 4.0, 32.0, 8), "which four processes share"
-    assert capacity([(8, 64)], "sweep.max_concurrent=3") == (3, 1.0, 8.0, 8)
+    assert capacity([(8, 64)], gpus_per_trial=0.5) == (16, 0.5, 4.0, 4)
+    assert capacity([(8, 64)], gpus_per_trial=4) == (2, 4.0, 32.0, 8), "which four processes share"
+    assert capacity([(8, 64)], max_concurrent=3) == (3, 1.0, 8.0, 8)
     assert capacity([(8, 4)]) == (8, 1.0, 0.5, 1), "fewer cores than GPUs leave no GPU idle"
     assert capacity([(0, 16)]) == (1, 0.0, 16.0, 16)
-    assert capacity([(0, 16)], "sweep.cpus_per_trial=4") == (4, 0.0, 4.0, 4)
+    assert capacity([(0, 16)], cpus_per_trial=4) == (4, 0.0, 4.0, 4)
     assert capacity([(4, 32), (8, 32), (0, 8)]) == (12, 1.0, 4.0, 4), "a head without GPUs trains nothing"
     with pytest.raises(ConfigError, match="must be at most 8, the GPUs of one machine, but got 16"):
-        capacity([(8, 64), (8, 64)], "sweep.gpus_per_trial=16")
+        capacity([(8, 64), (8, 64)], gpus_per_trial=16)
     with pytest.raises(ConfigError, match="must be at most 16, the cores"):
-        capacity([(0, 16)], "sweep.cpus_per_trial=17")
+        capacity([(0, 16)], cpus_per_trial=17)
 
 
 def test_more_gpus_than_there_are_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,9 +377,9 @@ def decision(scheduler: Any, plan: Sweep, value: float) -> str:
 
 
 def test_the_end_of_a_sweep_names_what_helps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = compose_sweep(["sweep=seeds", f"paths.logs={tmp_path}"])
+    plan = compose_sweep(["seed=0,1", f"paths.logs={tmp_path}"])
     store = TrialStore(plan.folder, plan.metric)
-    for trial in plan.trials()[:2]:
+    for trial in plan.trials():
         store.add(trial.name, trial.folder, list(trial.point), trial.epochs)
     first, second = store.records.values()
     store.update(first.name, state="out of memory", why="CUDA out of memory", starts=1)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.instantiate import ConfigError
@@ -19,6 +19,8 @@ from src.config.instantiate import ConfigError
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 COMBINED = ("protocol", "method")
 """Config groups that a recipe is a choice of: each overrides others, and has no keys of its own."""
+Choices = Mapping[str, str | None]
+"""Which file each config group has."""
 
 
 def change(cfg: DictConfig, override: str) -> None:
@@ -46,10 +48,15 @@ def change(cfg: DictConfig, override: str) -> None:
 
 def compose_config(overrides: Sequence[str], name: str = "train") -> DictConfig:
     """A whole configuration from a file at the top of configs/. Raises ConfigError, with the nearest names."""
+    return compose_with_choices(overrides, name)[0]
+
+
+def compose_with_choices(overrides: Sequence[str], name: str = "train") -> tuple[DictConfig, Choices]:
+    """A whole configuration, as `compose_config` has it, and which file each config group has."""
     try:
-        cfg = _compose(name, overrides)
+        cfg, choices = _compose(name, overrides)
         name_combination(cfg, overrides, choices)
-        return cfg
+        return cfg, choices
     except MissingConfigException as error:
         group, _, got = (error.missing_cfg_file or "").rpartition("/")
         there = [name for name in error.options or [] if not name.startswith("_")]  # those are parts of others
@@ -65,29 +72,27 @@ def compose_config(overrides: Sequence[str], name: str = "train") -> DictConfig:
         raise ConfigError(f"{' '.join(overrides)} cannot be composed: {error}") from error
 
 
-def choices(overrides: Sequence[str]) -> Mapping[str, str | None]:
-    """Which file each config group has."""
-    return _compose("train", overrides, return_hydra_config=True).hydra.runtime.choices
-
-
-def _compose(name: str, overrides: Sequence[str], **options: bool) -> DictConfig:
-    """As Hydra's."""
+def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, Choices]:
+    """As Hydra's; its own node, which it always composes, says what was chosen, and is taken away."""
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-        return compose(name, list(overrides), **options)
+        cfg = compose(name, list(overrides), return_hydra_config=True)
+    choices = dict(cfg.hydra.runtime.choices)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, choices
 
 
-def name_combination(cfg: DictConfig, overrides: Sequence[str], find: Callable[[Sequence[str]], Mapping]) -> None:
+def name_combination(cfg: DictConfig, overrides: Sequence[str], choices: Choices) -> None:
     """Name runs `<protocol>_<method>` where one of both is chosen otherwise than by a recipe, unless a name is given.
 
     Args:
         cfg: composed of the overrides.
         overrides: as on the command line.
-        find: which file each config group has with overrides; asked only where it matters, as `choices` composes again.
+        choices: which file each config group has with them.
     """
     given = {override.partition("=")[0] for override in overrides}
     if given.intersection(COMBINED) and "name" not in given:
-        chosen = find(overrides)
-        cfg.name = "_".join(chosen[group] for group in COMBINED if chosen[group])
+        cfg.name = "_".join(choices[group] for group in COMBINED if choices[group])
 
 
 def _explain(error: Exception, overrides: Sequence[str], name: str) -> str:
@@ -100,7 +105,7 @@ def _explain(error: Exception, overrides: Sequence[str], name: str) -> str:
             f"{several!r} is for several runs, which `make sweep` starts; `make train` starts one. In a shell, one "
             "value with commas needs two kinds of quotes, \"implementation.formula='oi h, o x'\"."
         )
-    keys = _keys(_compose(name, [word for word in overrides if re.match(r"[a-z_/]+=", word) and is_group(word)]))
+    keys = _keys(_compose(name, [word for word in overrides if re.match(r"[a-z_/]+=", word) and is_group(word)])[0])
     for override in overrides:
         key = override.split("=")[0]
         if key not in keys and not is_group(override) and not key.startswith(("+", "~", "hydra.")):

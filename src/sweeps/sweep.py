@@ -118,7 +118,7 @@ class Sweep:
             if self.cfg.search == "grid"
             else random_points(self.axes, self.sets, self.cfg.trials, self.cfg.seed)
         )
-        found = [self.trial(point) for point in chosen]
+        found = [self.trial(point) for point in dict.fromkeys(chosen)]  # random ones may come again
         return list({trial.folder: trial for trial in reversed(found)}.values())[::-1]
 
 

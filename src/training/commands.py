@@ -13,7 +13,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.compose import CONFIGS, choices, compose_config, root_cause
+from src.config.compose import CONFIGS, compose_with_choices, root_cause
 from src.config.instantiate import ConfigError, instantiate
 from src.config.keys import check_keys
 from src.data import ImageDataModule
@@ -63,14 +63,14 @@ def load_data(overrides: Sequence[str]) -> Data:
         raise ConfigError(f"`dataset` must be given, as dataset=NAME. There are: {', '.join(_data_sets())}.")
     if "experiment" not in given:
         overrides = ["~experiment", *overrides]
-    cfg = compose_config(overrides)
+    cfg, choices = compose_with_choices(overrides)
     try:
         check_keys(cfg)
         module = instantiate(cfg.dataset)
     except (InstantiationException, OmegaConfBaseException) as error:
         raise ConfigError(root_cause(error)) from error
     prepare(module)
-    return Data(choices(overrides)["dataset"], cfg, module)
+    return Data(choices["dataset"], cfg, module)
 
 
 def _data_sets() -> list[str]:

@@ -23,28 +23,22 @@ from packaging.requirements import Requirement
 from rich.filesize import decimal
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PYTHON = (3, 11)
-_LITTLE_DISK, _LITTLE_MEMORY = 5 * 10**9, 2 * 10**9
-_FEW_FILES = 1024
-_INSTALL = "make setup"
-_AFTER_MALICE = f"remove the environment, change every password and key that this machine holds, then {_INSTALL}"
+_LITTLE_DISK, _LITTLE_MEMORY, _FEW_FILES = 5 * 10**9, 2 * 10**9, 1024
+_AFTER_MALICE = "remove the environment, change every password and key that this machine holds, then make setup"
 _CGROUP = Path("/sys/fs/cgroup")
-
-
-_State = Literal["ok", "warning", "problem"]
 
 
 class _Finding(NamedTuple):
     """What a check has found, and what to do unless all is well."""
 
-    state: _State
     found: str
     advice: str = ""
+    otherwise: Literal["warning", "problem"] = "problem"
 
-
-def _judge(otherwise: _State, found: str, advice: str) -> _Finding:
-    """All is well where there is nothing to advise."""
-    return _Finding(otherwise if advice else "ok", found, advice)
+    @property
+    def state(self) -> Literal["ok", "warning", "problem"]:
+        """All is well where there is nothing to advise."""
+        return self.otherwise if self.advice else "ok"
 
 
 def examine(checks: Mapping[str, Callable[[], _Finding]]) -> Iterator[tuple[str, _Finding]]:
@@ -54,7 +48,7 @@ def examine(checks: Mapping[str, Callable[[], _Finding]]) -> Iterator[tuple[str,
             yield name, check()
         except Exception as error:
             found = f"{type(error).__name__}: {_first_line(error)}"
-            yield name, _Finding("problem", found, "solve the problems above first; if there are none, try make test")
+            yield name, _Finding(found, "solve the problems above first; if there are none, make setup, then make test")
 
 
 def all_checks(overrides: Sequence[str] = ()) -> dict[str, Callable[[], _Finding]]:
@@ -76,23 +70,22 @@ def all_checks(overrides: Sequence[str] = ()) -> dict[str, Callable[[], _Finding
 
 
 def _python() -> _Finding:
-    needed = ".".join(map(str, _PYTHON))
-    advice = f"use {needed} or newer: make setup PYTHON=python{needed}" if sys.version_info[:2] < _PYTHON else ""
-    return _judge("problem", f"{platform.python_version()} at {sys.executable}", advice)
+    advice = "" if sys.version_info >= (3, 11) else "use 3.11 or newer: make setup PYTHON=python3.11"
+    return _Finding(f"{platform.python_version()} at {sys.executable}", advice)
 
 
 def _packages(requirements: Path) -> _Finding:
     """The installed packages against the bounds of requirements.txt."""
-    wanted = [(requirement, _version(requirement.name)) for requirement in _required(requirements.read_text())]
+    wanted = _required(requirements.read_text())
     wrong = [
-        f"{requirement.name} must be {requirement.specifier or 'there'}, but is {found or 'not installed'}"
-        for requirement, found in wanted
+        f"{each.name} must be {each.specifier or 'there'}, but is {found or 'not installed'}"
+        for each, found in ((each, _version(each.name)) for each in wanted)
         # A build of one's own, such as 2.13.0+cpu, meets ==2.13.0.
-        if not found or not requirement.specifier.contains(found, prereleases=True)
+        if not found or not each.specifier.contains(found, prereleases=True)
     ]
-    found = "; ".join(wrong) or f"{len(wanted)} within the bounds of {requirements.name}"
-    malicious = _version("lightning") in ("2.6.2", "2.6.3")
-    return _judge("problem", found, "" if not wrong else _AFTER_MALICE if malicious else _INSTALL)
+    advice = _AFTER_MALICE if _version("lightning") in ("2.6.2", "2.6.3") else "make setup"
+    good = f"{len(wanted)} within the bounds of {requirements.name}"
+    return _Finding("; ".join(wrong), advice) if wrong else _Finding(good)
 
 
 def _required(text: str) -> list[Requirement]:
@@ -108,22 +101,19 @@ def _version(name: str) -> str:
 
 def _torch() -> _Finding:
     """The build of torch, and whether it can use the GPUs that the driver sees."""
-    try:
-        import torch
-    except Exception as error:
-        return _Finding("problem", f"cannot be imported: {_first_line(error)}", _INSTALL)
+    import torch
+
     seen, built = "; ".join(_gpus_of_driver()), torch.version.cuda or torch.version.hip
     kind = f"{'CUDA' if torch.version.cuda else 'ROCm'} {built}" if built else "CPUs only"
     found = f"{torch.__version__}, for {kind}"
-    if seen and not built:
-        advice = "install a build with CUDA: https://pytorch.org/get-started/locally/ says how"
-        return _Finding("problem", f"{found}, but the driver has {seen}", advice)
     if not seen or not (obstacle := _no_cuda()):
-        return _Finding("ok", found)
-    found = f"{found}, but cannot use {seen}: {obstacle}"
+        return _Finding(found)
+    found += f", but cannot use {seen}: {obstacle}"
+    if not built:
+        return _Finding(found, "install a build with CUDA: https://pytorch.org/get-started/locally/ says how")
     if (hidden := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return _Finding("warning", found, f"unset CUDA_VISIBLE_DEVICES, which is {hidden!r}, unless that is meant")
-    return _Finding("problem", found, "update the driver, or install a build of torch for its CUDA")
+        return _Finding(found, f"unset CUDA_VISIBLE_DEVICES, which is {hidden!r}, unless that is meant", "warning")
+    return _Finding(found, "update the driver, or install a build of torch for its CUDA")
 
 
 def _no_cuda() -> str:
@@ -153,17 +143,17 @@ def _gpus() -> _Finding:
     import torch
 
     if _no_cuda():
-        return _Finding("ok", "none that torch can use; training runs on the CPU")
+        return _Finding("none that torch can use; training runs on the CPU")
     found, advice = [], ""
     for i in range(torch.cuda.device_count()):
-        found.append(torch.cuda.get_device_name(i))
         try:
             (torch.ones(8, device=f"cuda:{i}") + 1).sum().item()
-            found[-1] += ", {} of {} free".format(*map(decimal, torch.cuda.mem_get_info(i)))
+            what = "{} of {} free".format(*map(decimal, torch.cuda.mem_get_info(i)))
         except Exception as error:
-            found[-1] += f": {_first_line(error)}"
+            what = _first_line(error)
             advice = "free its memory, update the driver, or install a build of torch for this GPU"
-    return _judge("problem", "; ".join(found), advice)
+        found.append(f"{torch.cuda.get_device_name(i)}: {what}")
+    return _Finding("; ".join(found), advice)
 
 
 def _cores() -> _Finding:
@@ -173,13 +163,12 @@ def _cores() -> _Finding:
     usable = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     if quota := _granted("cpu.max"):
         usable = min(usable, quota[0] / quota[1])
-    threads = torch.get_num_threads()
-    advice = ""
+    threads, advice = torch.get_num_threads(), ""
     if threads > max(1, usable):
         advice = f"export OMP_NUM_THREADS={max(1, int(usable))}: threads that share a core wait for each other"
     elif threads == 1 and usable >= 2:
         advice = "unset OMP_NUM_THREADS, or set it to the number of cores"
-    return _judge("warning", f"{usable:g} of {os.cpu_count()} cores usable, {threads} threads", advice)
+    return _Finding(f"{usable:g} of {os.cpu_count()} cores usable, {threads} threads", advice, "warning")
 
 
 def _memory() -> _Finding:
@@ -190,7 +179,7 @@ def _memory() -> _Finding:
     if limit := _granted("memory.max"):
         free, total = min(free, limit[0] - sum(_granted("memory.current"))), min(total, limit[0])
     advice = "" if free >= _LITTLE_MEMORY else "close other programs; data sets are held in memory"
-    return _judge("warning", f"{decimal(free)} free of {decimal(total)}", advice)
+    return _Finding(f"{decimal(free)} free of {decimal(total)}", advice, "warning")
 
 
 def _open_files() -> _Finding:
@@ -198,10 +187,10 @@ def _open_files() -> _Finding:
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit == resource.RLIM_INFINITY:
-        return _Finding("ok", "no limit")
+    few = limit != resource.RLIM_INFINITY and limit < _FEW_FILES
     advice = f"ulimit -n {_FEW_FILES}, or have the limit raised: processes that read have many files open"
-    return _judge("warning", f"at most {limit:,}", advice if limit < _FEW_FILES else "")
+    found = "no limit" if limit == resource.RLIM_INFINITY else f"at most {limit:,}"
+    return _Finding(found, advice if few else "", "warning")
 
 
 def _granted(name: str) -> list[int]:
@@ -219,30 +208,25 @@ def _configuration(overrides: Sequence[str]) -> tuple[_Finding, dict[str, Path]]
         from src.config.compose import compose_config
 
         cfg = compose_config(overrides)
-        paths = {name: Path(cfg.paths[name]) for name in paths}
     except Exception as error:
-        return _Finding("problem", _first_line(error), "correct configs/, or what was given"), paths
-    return _Finding("ok", f"composes; recipe {cfg.name}"), paths
+        return _Finding(_first_line(error), "correct configs/, or what was given"), paths
+    return _Finding(f"composes; recipe {cfg.name}"), {name: Path(cfg.paths[name]) for name in paths}
 
 
 def _folder(name: str, folder: Path) -> _Finding:
     """Whether a folder can be written to, or made, and has space; nothing is left behind. Data may be read-only."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    elsewhere = f"name another folder with paths.{name}=..."
     try:
-        if not there.is_dir():
-            raise NotADirectoryError(f"{there} is a file")
         with tempfile.TemporaryFile(dir=there):
             made = "can be written to" if there == folder.absolute() else "is made when it is needed"
     except OSError as error:
-        reason = error.strerror or str(error)
         if name == "data":
-            return _Finding("ok", f"{folder} is read-only ({reason}): downloads go to paths.cache")
-        advice = f"make it writable, or name another folder with paths.{name}=..."
-        return _Finding("problem", f"{folder} cannot be written to: {reason}", advice)
-    full = name != "data" and free < _LITTLE_DISK
-    advice = f"make room, or name another folder with paths.{name}=..." if full else ""
-    return _judge("warning", f"{folder} {made}; {decimal(free)} free at {there}", advice)
+            return _Finding(f"{folder} is read-only ({error.strerror}): downloads go to paths.cache")
+        return _Finding(f"{folder} cannot be written to: {error.strerror}", f"make it writable, or {elsewhere}")
+    free = shutil.disk_usage(there).free
+    advice = f"make room, or {elsewhere}" if name != "data" and free < _LITTLE_DISK else ""
+    return _Finding(f"{folder} {made}; {decimal(free)} free at {there}", advice, "warning")
 
 
 def _trains() -> _Finding:
@@ -258,8 +242,8 @@ def _trains() -> _Finding:
     model(images).square().mean().backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     if not gradients or not all(gradient.isfinite().all() for gradient in gradients):
-        return _Finding("problem", "gradients are not finite numbers", "make test says where")
-    return _Finding("ok", f"quickstart on {device}, {time.perf_counter() - start:.1f} s")
+        return _Finding("gradients are not finite numbers", "make test says where")
+    return _Finding(f"quickstart on {device}, {time.perf_counter() - start:.1f} s")
 
 
 def _git(root: Path) -> _Finding:
@@ -269,11 +253,9 @@ def _git(root: Path) -> _Finding:
     head, changed = git("rev-parse", "--short=12", "HEAD", root=root), git("status", "--porcelain", root=root)
     if head is None or changed is None:
         advice = "git init, and commit: then every run says which code it ran"
-        return _Finding("warning", "no commit that runs could name", advice)
-    if not changed:
-        return _Finding("ok", f"{head[0]}, clean")
-    found = f"{head[0]}, and {len(changed)} changed file{'s' * (len(changed) != 1)}"
-    return _Finding("warning", found, "commit before runs that are to be repeated")
+        return _Finding("no commit that runs could name", advice, "warning")
+    advice = "commit before runs that are to be repeated" if changed else ""
+    return _Finding(f"{head[0]}, changed files: {len(changed)}", advice, "warning")
 
 
 def _first_line(error: Exception) -> str:
