@@ -44,7 +44,7 @@ def test_weights_of_kernels_without_coordinates_are_weights() -> None:
     constants = {id(module.weight) for module in net.modules() if isinstance(module, Constant)}
     assert constants
     apart, others, *_ = ParameterGroups(kernel_lr=2.0, constant_lr=1.0).optimiser(net, sgd).param_groups
-    assert (apart["name"], others["name"]) == ("kernels x 2", "kernels x 6")
+    assert (apart["name"], others["name"]) == ("kernels_x2", "kernels_x6")
     assert {id(parameter) for parameter in apart["params"]} == constants
     assert (apart["lr"], others["lr"]) == pytest.approx((0.2, 0.6))
     together = ParameterGroups(constant_lr=3.0).split(net)[0]

@@ -20,7 +20,7 @@ class ParameterGroups:
     """Groups in this order, each in the order of `net.named_parameters()`.
 
     - `kernels`: weights of kernel nets, which can have a learning rate and a weight decay of their own. Where kernel
-      nets of one net have several factors, there is a group for each, such as `kernels x 3`;
+      nets of one net have several factors, there is a group for each, such as `kernels_x3`;
     - `weights`: all other weights;
     - `no_decay`: biases, and scales and shifts of norms. The phases of a SIREN are biases.
 
@@ -62,7 +62,7 @@ class ParameterGroups:
             else:
                 (weights if factor is None else kernels.setdefault(factor, [])).append(parameter)
         groups = [
-            _Group(f"kernels x {factor:g}" if len(kernels) > 1 else "kernels", factor, self.kernel_decay, members)
+            _Group(f"kernels_x{factor:g}" if len(kernels) > 1 else "kernels", factor, self.kernel_decay, members)
             for factor, members in sorted(kernels.items())
         ]
         groups += [_Group("weights", 1.0, 1.0, weights), _Group("no_decay", 1.0, 0.0, no_decay)]
