@@ -19,7 +19,7 @@ from src.config.instantiate import ConfigError
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 COMBINED = ("protocol", "method")
 """Config groups that a recipe is a choice of: each overrides others, and has no keys of its own."""
-Choices = Mapping[str, str | None]
+_Choices = Mapping[str, str | None]
 """Which file each config group has."""
 
 
@@ -51,7 +51,7 @@ def compose_config(overrides: Sequence[str], name: str = "train") -> DictConfig:
     return compose_with_choices(overrides, name)[0]
 
 
-def compose_with_choices(overrides: Sequence[str], name: str = "train") -> tuple[DictConfig, Choices]:
+def compose_with_choices(overrides: Sequence[str], name: str = "train") -> tuple[DictConfig, _Choices]:
     """A whole configuration, as `compose_config` has it, and which file each config group has."""
     try:
         cfg, choices = _compose(name, overrides)
@@ -72,7 +72,7 @@ def compose_with_choices(overrides: Sequence[str], name: str = "train") -> tuple
         raise ConfigError(f"{' '.join(overrides)} cannot be composed: {error}") from error
 
 
-def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, Choices]:
+def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, _Choices]:
     """As Hydra's; its own node, which it always composes, says what was chosen, and is taken away."""
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
         cfg = compose(name, list(overrides), return_hydra_config=True)
@@ -82,7 +82,7 @@ def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, Choices]:
     return cfg, choices
 
 
-def name_combination(cfg: DictConfig, overrides: Sequence[str], choices: Choices) -> None:
+def name_combination(cfg: DictConfig, overrides: Sequence[str], choices: _Choices) -> None:
     """Name runs `<protocol>_<method>` where one of both is chosen otherwise than by a recipe, unless a name is given.
 
     Args:

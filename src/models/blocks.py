@@ -90,7 +90,7 @@ class Layers:
         normalisation: `batch`, `instance` (per sample and channel), `layer` (per sample) or `none`.
         activation: `relu`, `elu` or `gelu`.
         dropout: probability in [0, 1).
-        border: `zeros` or `disc`; see `Border`.
+        border: of activations, `zeros` or `disc`; see `Border`.
 
     Raises:
         ValueError: if one of them is none of these.

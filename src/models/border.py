@@ -1,4 +1,4 @@
-"""The border of an image: a square frame of zeros, which does not turn with the image, or a disc, which does."""
+"""The border of an image: a square frame of zeros, which does not turn with the image, or what does."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from torch import Tensor, nn
 from src.models.field import Field
 from src.require import require_choice
 
+_BORDERS = ("zeros", "disc", "background")
 _RIM = 1.0
 """Pixels over which the disc fades."""
 
 
 class Border(nn.Module):
-    """Leave a field as it is, or fade it to zero outside of the disc that its pixels hold.
+    """Leave a field as it is, fade it to zero outside of the disc that its pixels hold, or take its background away.
 
     Convolutions see zeros beyond the border. Where a field has other values up to it, they see the frame of a square,
     which does not turn with the image, and from layer to layer the frame reaches further inwards. A disc turns, and is
-    exact at quarter turns and flips.
+    exact at quarter turns and flips. So is the background, a number for each image, channel and element: the mean of
+    the outermost pixels. Less it, an image whose background is the same everywhere goes on beyond its border.
 
     Args:
-        kind: `zeros` or `disc`.
+        kind: `zeros`, `disc` or `background`.
 
     Raises:
         ValueError: if it is none of these; from a disc, if the pixels are not a square.
@@ -38,7 +40,7 @@ class Border(nn.Module):
 
     def __init__(self, kind: str = "zeros") -> None:
         super().__init__()
-        require_choice("border", kind, ("zeros", "disc"))
+        require_choice("border", kind, _BORDERS)
         self.kind = kind
 
     def extra_repr(self) -> str:
@@ -48,9 +50,19 @@ class Border(nn.Module):
         if self.kind == "zeros":
             return field
         y, x = field.values.shape[-2:]
+        if self.kind == "background":
+            means = torch.einsum("ncbyx,yx->ncb", field.values, _rim(y, x).to(field.values))
+            return Field(field.values - means[..., None, None], field.elements)
         if y != x:
             raise ValueError(f"`border` disc needs square images, but got {y} x {x} pixels; use net.border=zeros.")
         return Field(field.values * _disc(y, field.values.dtype, field.values.device), field.elements)
+
+
+def _rim(y: int, x: int) -> Float[Tensor, "y x"]:
+    """The outermost pixels, so that they sum to 1; 0 elsewhere."""
+    rim = torch.ones(y, x)
+    rim[1:-1, 1:-1] = 0
+    return rim / rim.sum()
 
 
 @cache

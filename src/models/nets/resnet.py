@@ -35,7 +35,8 @@ class CKGResNet(nn.Module):
         activation: see `Layers`.
         dropout: in the blocks; see `Layers`.
         block: `residual`, or `paper` for that of its code.
-        border: of the images and of every activation, `zeros` or `disc`; see `Border`.
+        border: of the images and of every activation, `zeros` or `disc`; or `background`, taken from images, with zeros
+            around activations; see `Border`.
         pooling: `max`, `mean`, `blur`, `max_blur` or `none`; see `SpatialPool`.
         pool_size: 2, or 3 for odd sizes.
         last_kernel_size: pixels that the last kernel has at least, if the image has them left; the paper's code has 3.
@@ -87,7 +88,9 @@ class CKGResNet(nn.Module):
         require_choice("block", block, tuple(_BLOCKS))
         require_choice("pooling", pooling, (*POOLINGS, "none"))
         first, *rest = _widths(hidden_sizes, widen_factor)
-        layers = Layers(conv, normalisation, activation, dropout, border)
+        # What lies at the border of a deep layer is no background: all of the image has reached it.
+        inner = "zeros" if border == "background" else border
+        layers = Layers(conv, normalisation, activation, dropout, inner)
         self.border = Border(border)
         lift = conv(in_channels, first, implementation="lifting", stride=1)
         self.group = lift.group
