@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from scripts import doctor as command
+from src.runs import machine
 from src.training import doctor
 from src.training.doctor import _Finding
 
@@ -89,7 +90,7 @@ def set_cuda(monkeypatch: pytest.MonkeyPatch, seen: list[str], built: str | None
         if error:
             raise RuntimeError(f"{error}\nmore")
 
-    monkeypatch.setattr(doctor, "_gpus_of_driver", lambda: seen)
+    monkeypatch.setattr(machine, "driver_gpus", lambda: seen)
     monkeypatch.setattr(torch.version, "cuda", built)
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: works)
@@ -153,7 +154,7 @@ def test_gpus_of_the_driver(
         (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert doctor._gpus_of_driver() == expected
+    assert machine.driver_gpus() == expected
 
 
 def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +189,7 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cores(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, threads: int, state: str, words: str
 ) -> None:
-    monkeypatch.setattr(doctor, "_CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     (tmp_path / "cpu.max").write_text(quota)
@@ -199,14 +200,14 @@ def test_cores(
 
 def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor._memory().state in ("ok", "warning")
-    monkeypatch.setattr(doctor, "_CGROUP", Path("nowhere"))
+    monkeypatch.setattr(machine, "_CGROUP", Path("nowhere"))
     free = namedtuple("memory", "available total")(GB, 8 * GB)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     assert (doctor._memory().state, doctor._memory().found) == ("warning", "1.0 GB free of 8.0 GB")
 
 
 def test_memory_of_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor, "_CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
     whole = doctor._memory().found
     total = whole.partition(" of ")[2]
     (tmp_path / "memory.max").write_text("1000\n")
@@ -214,20 +215,6 @@ def test_memory_of_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert doctor._memory().found == "600 bytes free of 1.0 kB"
     (tmp_path / "memory.max").write_text("max\n")
     assert doctor._memory().found.endswith(f" of {total}")
-
-
-def test_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    resource = pytest.importorskip("resource")
-    for limits, state, words in (
-        ((256, 4096), "warning", "ulimit -n 1024"),
-        ((256, 256), "warning", "have the limit raised"),
-        ((4096, 4096), "ok", "at most 4,096"),
-        ((resource.RLIM_INFINITY,) * 2, "ok", "no limit"),
-    ):
-        monkeypatch.setattr(resource, "getrlimit", lambda which, limits=limits: limits)
-        found = doctor._open_files()
-        assert found.state == state
-        assert words in found.found + found.advice
 
 
 def test_configuration(tmp_path: Path) -> None:
@@ -345,7 +332,7 @@ def test_a_check_that_breaks_is_a_problem_and_others_run() -> None:
 
 def test_all_checks(tmp_path: Path) -> None:
     findings = dict(doctor.examine(doctor.all_checks([f"paths.logs={tmp_path}/logs"])))
-    assert len(findings) == 13
+    assert len(findings) == 12
     assert all(finding.state == "ok" or finding.advice for finding in findings.values())
     assert not (tmp_path / "logs").exists()
 

@@ -6,10 +6,12 @@ import json
 import os
 import random
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from sweeping import ROOT, busy, clashes
 
 from scripts import sweep as command
 from src.config.compose import compose_config
+from src.runs import machine
 from src.sweeps import cluster, driver
 from src.sweeps.figures import _averaged, _positions
 from src.sweeps.results import present
@@ -203,6 +206,20 @@ def test_machines_are_shared_out() -> None:
         capacity([(8, 64), (8, 64)], gpus_per_trial=16)
     with pytest.raises(ConfigError, match="must be at most 16, the cores"):
         capacity([(0, 16)], cpus_per_trial=17)
+
+
+def test_a_container_limits_the_cores_of_a_sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("250000 100000")
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(64), raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(cluster.os, "environ", dict(os.environ))
+    node: dict[str, Any] = {"Alive": True}
+    ray = SimpleNamespace(init=lambda **told: node.update(Resources={"CPU": told["num_cpus"]}))
+    ray.nodes, ray.shutdown = lambda: [node], lambda: None
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with cluster.ray_session(compose_sweep(["sweep=seeds"])) as capacity:
+        assert (capacity.cpus, capacity.threads) == (2.0, 2), "not 64"
 
 
 def test_more_gpus_than_there_are_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:

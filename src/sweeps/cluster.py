@@ -17,6 +17,7 @@ import torch
 
 from src.config.instantiate import ConfigError
 from src.runs.checkpoints import write_text
+from src.runs.machine import usable_cores
 from src.sweeps.sweep import Sweep
 
 TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
@@ -119,7 +120,7 @@ def ray_session(sweep: Sweep) -> Iterator[Capacity]:
         ray.init(
             address="local",
             num_gpus=gpus,
-            num_cpus=_available_cores(),
+            num_cpus=max(1, int(usable_cores())),
             include_dashboard=False,
             object_store_memory=100_000_000,
             **quiet,
@@ -155,11 +156,6 @@ def _join(address: str, nodes: int, options: dict[str, Any]) -> None:
             ray.shutdown()
             raise ConfigError(f"RAY_ADDRESS={address} {problem}")
         time.sleep(1)
-
-
-def _available_cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_storage(sweep: Sweep, nodes: Sequence[dict[str, Any]]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,9 +22,8 @@ from packaging.requirements import Requirement
 from rich.filesize import decimal
 
 _ROOT = Path(__file__).resolve().parents[2]
-_LITTLE_DISK, _LITTLE_MEMORY, _FEW_FILES = 5 * 10**9, 2 * 10**9, 1024
+_LITTLE_DISK, _LITTLE_MEMORY = 5 * 10**9, 2 * 10**9
 _AFTER_MALICE = "remove the environment, change every password and key that this machine holds, then make setup"
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 class _Finding(NamedTuple):
@@ -61,7 +59,6 @@ def all_checks(overrides: Sequence[str] = ()) -> dict[str, Callable[[], _Finding
         "GPUs": _gpus,
         "cores": _cores,
         "memory": _memory,
-        "open files": _open_files,
         "configuration": lambda: configured,
         **{f"paths.{name}": partial(_folder, name, folder) for name, folder in paths.items()},
         "training step": _trains,
@@ -103,10 +100,12 @@ def _torch() -> _Finding:
     """The build of torch, and whether it can use the GPUs that the driver sees."""
     import torch
 
-    seen, built = "; ".join(_gpus_of_driver()), torch.version.cuda or torch.version.hip
+    from src.runs.machine import cuda_obstacle, driver_gpus
+
+    seen, built = "; ".join(driver_gpus()), torch.version.cuda or torch.version.hip
     kind = f"{'CUDA' if torch.version.cuda else 'ROCm'} {built}" if built else "CPUs only"
     found = f"{torch.__version__}, for {kind}"
-    if not seen or not (obstacle := _no_cuda()):
+    if not seen or not (obstacle := cuda_obstacle()):
         return _Finding(found)
     found += f", but cannot use {seen}: {obstacle}"
     if not built:
@@ -116,33 +115,13 @@ def _torch() -> _Finding:
     return _Finding(found, "update the driver, or install a build of torch for its CUDA")
 
 
-def _no_cuda() -> str:
-    """Why torch cannot use a GPU, in its own words; nothing if it can."""
-    import torch
-
-    try:
-        if torch.cuda.is_available():
-            return ""
-        torch.cuda.init()
-    except Exception as error:
-        return _first_line(error)
-    return "torch.cuda is not available"
-
-
-def _gpus_of_driver() -> list[str]:
-    """The GPUs that nvidia-smi lists; none where there is no nvidia-smi, or it has no GPU."""
-    try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.partition(" (UUID")[0] for line in done.stdout.splitlines() if line.startswith("GPU ")]
-
-
 def _gpus() -> _Finding:
     """The GPUs, their memory, and whether each can add."""
     import torch
 
-    if _no_cuda():
+    from src.runs.machine import cuda_obstacle
+
+    if cuda_obstacle():
         return _Finding("none that torch can use; training runs on the CPU")
     found, advice = [], ""
     for i in range(torch.cuda.device_count()):
@@ -157,13 +136,12 @@ def _gpus() -> _Finding:
 
 
 def _cores() -> _Finding:
-    """The cores that the system and the container grant this process, and the threads that torch uses."""
+    """The cores that this process may use, and the threads that torch uses."""
     import torch
 
-    usable = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    if quota := _granted("cpu.max"):
-        usable = min(usable, quota[0] / quota[1])
-    threads, advice = torch.get_num_threads(), ""
+    from src.runs.machine import usable_cores
+
+    usable, threads, advice = usable_cores(), torch.get_num_threads(), ""
     if threads > max(1, usable):
         advice = f"export OMP_NUM_THREADS={max(1, int(usable))}: threads that share a core wait for each other"
     elif threads == 1 and usable >= 2:
@@ -172,33 +150,11 @@ def _cores() -> _Finding:
 
 
 def _memory() -> _Finding:
-    """Memory that is free, of the container where it has a limit."""
-    import psutil
+    from src.runs.machine import memory
 
-    free, total = psutil.virtual_memory().available, psutil.virtual_memory().total
-    if limit := _granted("memory.max"):
-        free, total = min(free, limit[0] - sum(_granted("memory.current"))), min(total, limit[0])
+    free, total = memory()
     advice = "" if free >= _LITTLE_MEMORY else "close other programs; data sets are held in memory"
     return _Finding(f"{decimal(free)} free of {decimal(total)}", advice, "warning")
-
-
-def _open_files() -> _Finding:
-    """How many files a process may have open."""
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    few = limit != resource.RLIM_INFINITY and limit < _FEW_FILES
-    advice = f"ulimit -n {_FEW_FILES}, or have the limit raised: processes that read have many files open"
-    found = "no limit" if limit == resource.RLIM_INFINITY else f"at most {limit:,}"
-    return _Finding(found, advice if few else "", "warning")
-
-
-def _granted(name: str) -> list[int]:
-    """The numbers in a file of this process's container; none where it has no limit."""
-    try:
-        return [int(word) for word in (_CGROUP / name).read_text().split()]
-    except (OSError, ValueError):
-        return []
 
 
 def _configuration(overrides: Sequence[str]) -> tuple[_Finding, dict[str, Path]]:
@@ -233,10 +189,11 @@ def _trains() -> _Finding:
     """The quickstart forward and backward, on a batch of noise."""
     import torch
 
+    from src.runs.machine import cuda_obstacle
     from src.training.recipe import load_recipe
 
     start, recipe = time.perf_counter(), load_recipe("quickstart")
-    device = torch.device("cpu" if _no_cuda() else "cuda")
+    device = torch.device("cpu" if cuda_obstacle() else "cuda")
     model = recipe.model.to(device)
     images = torch.randn(4, recipe.datamodule.channels, *recipe.datamodule.size, device=device)
     model(images).square().mean().backward()
