@@ -90,7 +90,7 @@ def set_cuda(monkeypatch: pytest.MonkeyPatch, seen: list[str], built: str | None
         if error:
             raise RuntimeError(f"{error}\nmore")
 
-    monkeypatch.setattr(machine, "driver_gpus", lambda: seen)
+    monkeypatch.setattr(doctor, "driver_gpus", lambda: seen)
     monkeypatch.setattr(torch.version, "cuda", built)
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: works)

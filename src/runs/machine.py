@@ -6,8 +6,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import psutil
-
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -20,6 +18,8 @@ def usable_cores() -> float:
 
 def memory() -> tuple[int, int]:
     """Bytes that are free, and all; of the container where it has a limit."""
+    import psutil
+
     free, total = psutil.virtual_memory().available, psutil.virtual_memory().total
     if limit := _granted("memory.max"):
         free, total = min(free, limit[0] - sum(_granted("memory.current"))), min(total, limit[0])

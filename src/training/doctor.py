@@ -1,7 +1,7 @@
 """Whether this machine can train: one small check for each thing that has been seen to go wrong.
 
-Nothing but the standard library, packaging and rich is imported before a check needs it, so that a broken installation
-is found by a check and does not break them.
+Nothing but the standard library, packaging, rich and the facts of the machine is imported before a check needs it, so
+that a broken installation is found by a check and does not break them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from typing import Literal, NamedTuple
 
 from packaging.requirements import Requirement
 from rich.filesize import decimal
+
+from src.runs.commit import git
+from src.runs.machine import cuda_obstacle, driver_gpus, memory, usable_cores
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LITTLE_DISK, _LITTLE_MEMORY = 5 * 10**9, 2 * 10**9
@@ -100,8 +103,6 @@ def _torch() -> _Finding:
     """The build of torch, and whether it can use the GPUs that the driver sees."""
     import torch
 
-    from src.runs.machine import cuda_obstacle, driver_gpus
-
     seen, built = "; ".join(driver_gpus()), torch.version.cuda or torch.version.hip
     kind = f"{'CUDA' if torch.version.cuda else 'ROCm'} {built}" if built else "CPUs only"
     found = f"{torch.__version__}, for {kind}"
@@ -118,8 +119,6 @@ def _torch() -> _Finding:
 def _gpus() -> _Finding:
     """The GPUs, their memory, and whether each can add."""
     import torch
-
-    from src.runs.machine import cuda_obstacle
 
     if cuda_obstacle():
         return _Finding("none that torch can use; training runs on the CPU")
@@ -139,8 +138,6 @@ def _cores() -> _Finding:
     """The cores that this process may use, and the threads that torch uses."""
     import torch
 
-    from src.runs.machine import usable_cores
-
     usable, threads, advice = usable_cores(), torch.get_num_threads(), ""
     if threads > max(1, usable):
         advice = f"export OMP_NUM_THREADS={max(1, int(usable))}: threads that share a core wait for each other"
@@ -150,8 +147,6 @@ def _cores() -> _Finding:
 
 
 def _memory() -> _Finding:
-    from src.runs.machine import memory
-
     free, total = memory()
     advice = "" if free >= _LITTLE_MEMORY else "close other programs; data sets are held in memory"
     return _Finding(f"{decimal(free)} free of {decimal(total)}", advice, "warning")
@@ -189,7 +184,6 @@ def _trains() -> _Finding:
     """The quickstart forward and backward, on a batch of noise."""
     import torch
 
-    from src.runs.machine import cuda_obstacle
     from src.training.recipe import load_recipe
 
     start, recipe = time.perf_counter(), load_recipe("quickstart")
@@ -205,8 +199,6 @@ def _trains() -> _Finding:
 
 def _git(root: Path) -> _Finding:
     """The commit that runs will name, and whether files differ from it."""
-    from src.runs.commit import git
-
     head, changed = git("rev-parse", "--short=12", "HEAD", root=root), git("status", "--porcelain", root=root)
     if head is None or changed is None:
         advice = "git init, and commit: then every run says which code it ran"
