@@ -28,9 +28,10 @@ from torch import Tensor, nn
 
 from src.groups import SO2, Dilation, Group, Product
 from src.models import Field, GConv, Pointwise, contraction
-from src.models.blocks import BatchNorm, SpatialPool
+from src.models.layers import BatchNorm
 from src.models.masks import Disc, Mask, SmoothDisc
 from src.models.nets import CKGResNet
+from src.models.pooling import SpatialPool
 from src.runs.checkpoints import write_text
 from src.runs.process import keep_freed_memory
 from src.runs.tables import markdown_table

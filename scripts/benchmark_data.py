@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from scripts.benchmark import hardware, in_turn, shown
 from src.data import Augmentation, Split, Statistics
-from src.data.augment import COLUMNS, Parameters
+from src.data.augment import Parameters, columns
 from src.data.loader import Batches, ImageBatches, Loader
 from src.data.tables import uniform_table
 from src.runs.checkpoints import write_text
@@ -57,7 +57,7 @@ class _Samples(Dataset[_Sample]):
         self.images, self.labels, _ = batches.split
         self.augmentation, self.mean, self.std = batches.augmentation, batches.mean, batches.std
         self.size = self.images.shape[-2:]
-        self.uniform = uniform_table(len(batches), "augment", _SEED, 0, columns=len(COLUMNS))
+        self.uniform = uniform_table(len(batches), "augment", _SEED, 0, columns=sum(columns(2)))
         self.parameters = self.augmentation.parameters(self.uniform, self.size)
 
     def __len__(self) -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.groups import O2, SO2, Dilation, Product, Reflection, Trivial
+from src.groups import O2, O3, SO2, SO3, Dilation, Product, Reflection, Trivial
 from src.models import IMPLEMENTATIONS
-from src.models.kernels import Fourier, Lattice, Siren
+from src.models.kernels import MLP, Fourier, Lattice, Multiplicative, Siren
 from src.models.masks import Box, Disc, Mask, SmoothDisc, SmoothInterval
 
 # Under nohup and in the background of a script they are ignored, by runs that a test starts and signals as well.
@@ -30,7 +30,35 @@ GROUPS = {
     "flip": (Reflection(), (2,)),
     "e2xrplus": (Product(O2(), Dilation(2.0)), (4, 2, 2)),
 }
+"""Of the plane."""
+LINE = {
+    "r1": (Trivial(space=1), (1,)),
+    "flip_1d": (Reflection(space=1), (2,)),
+    "r1xrplus": (Dilation(1.74, space=1), (3,)),
+    "flipxrplus_1d": (Product(Reflection(space=1), Dilation(1.5, space=1)), (2, 2)),
+}
+VOLUME = {
+    "r3": (Trivial(space=3), (1,)),
+    "flip_3d": (Reflection(space=3), (2,)),
+    "r3xrplus": (Dilation(1.74, space=3), (2,)),
+    "tetrahedral": (SO3(), (12,)),
+    "spiral": (SO3(), (5,)),
+    "e3": (O3(), (4, 2)),
+    "sim3": (Product(SO3(), Dilation(1.5, space=3)), (4, 2)),
+}
+SPACES = {1: LINE, 2: GROUPS, 3: VOLUME}
+ALL_GROUPS = {**LINE, **GROUPS, **VOLUME}
 KERNELS = {"fourier": partial(Fourier, hidden_size=12), "siren": partial(Siren, hidden_size=12), "lattice": Lattice}
+ALL_KERNELS = {
+    **KERNELS,
+    "nearest": partial(Lattice, degree=0),
+    "bspline": partial(Lattice, degree=3),
+    "fourier_net": partial(Multiplicative, hidden_size=12),
+    "gabor": partial(Multiplicative, hidden_size=12, window="isotropic"),
+    "magnet": partial(Multiplicative, hidden_size=12, window="anisotropic"),
+    "mlp": partial(MLP, hidden_size=12),
+    "rff": partial(MLP, num_hidden=1, waves=8, hidden_size=12),
+}
 FACTORISATIONS = {**IMPLEMENTATIONS, "space first": "oi x, o h", "shared h": "io h, o x h", "one part": "oi h0, o x"}
 MASKS = {
     "none": None,
@@ -42,11 +70,12 @@ MASKS = {
 
 def forms_of(group: str) -> list[str]:
     """The factorisations that a group can have: those of parts need parts."""
-    parts = len(GROUPS[group][0].parts)
+    parts = len(ALL_GROUPS[group][0].parts)
     return [name for name, formula in FACTORISATIONS.items() if parts > 1 or "h1" not in formula]
 
 
 LAYERS = [(group, form) for group in GROUPS for form in forms_of(group)]
+ALL_LAYERS = [(group, form) for group in ALL_GROUPS for form in forms_of(group)]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from src.groups import Group
 from src.models import Field, GConv
-from src.models.gconv import _SeededGenerator
+from src.models.seeded_generator import SeededGenerator
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 
@@ -27,15 +27,14 @@ def assert_close(actual: Tensor, expected: Tensor, what: str, tolerance: float |
 
 
 def warp(values: Tensor, matrix: Tensor) -> Tensor:
-    """Move images (..., y, x) by a matrix that maps the pixel grid to itself, by flips and a transpose alone."""
+    """Move images (..., *space) by a matrix that maps the pixel grid to itself: by flips and exchanged axes alone."""
     assert torch.allclose(matrix, matrix.round()), "warp: not a quarter turn or flip"
-    matrix = matrix.round().long()
-    if matrix[0, 0] == 0:
-        # result(u) = image(M^-1 u), and M^-1 = M^T takes (y, x) to (M[1, 0] x, M[0, 1] y).
-        signs, values = (matrix[1, 0], matrix[0, 1]), values.transpose(-2, -1)
-        axes = [axis for axis, sign in zip((-1, -2), signs, strict=True) if sign < 0]
-    else:
-        axes = [axis for axis, sign in zip((-2, -1), matrix.diagonal(), strict=True) if sign < 0]
+    matrix, d = matrix.round().long(), len(matrix)
+    # result(u) = image(M^-1 u) and M^-1 = M^T: the result's axis k is the image's axis j where M[k, j] is not 0.
+    source = matrix.abs().argmax(1).tolist()
+    first = values.dim() - d
+    values = values.permute(*range(first), *(first + j for j in source))
+    axes = [first + k for k, j in enumerate(source) if matrix[k, j] < 0]
     return values.flip(axes) if axes else values
 
 
@@ -54,7 +53,7 @@ def check_group(group: Group, sizes: tuple[int, ...], closed: bool) -> None:
     """Associativity, inverse, a homomorphism that acts, charts of relative elements, and samplings inside the range."""
     generator = torch.Generator().manual_seed(0)
     a, b, c = (group.random(7, generator) for _ in range(3))
-    matrix, eye = group.matrix, torch.eye(2, dtype=torch.float64).expand(7, 2, 2)
+    matrix, eye = group.matrix, torch.eye(group.space, dtype=torch.float64).expand(7, -1, -1)
     left, right = group.product(group.product(a, b), c), group.product(a, group.product(b, c))
     assert_close(matrix(left), matrix(right), "associativity")
     if group.dim:
@@ -63,7 +62,7 @@ def check_group(group: Group, sizes: tuple[int, ...], closed: bool) -> None:
     assert_close(matrix(group.product(a, group.inverse(a))), eye, "right inverse")
     assert_close(matrix(group.product(group.inverse(a), a)), eye, "left inverse")
     assert_close(matrix(group.product(a, b)), matrix(a) @ matrix(b), "homomorphism")
-    u = torch.randn(7, 2, dtype=torch.float64, generator=generator)
+    u = torch.randn(7, group.space, dtype=torch.float64, generator=generator)
     assert_close(group.act(a, group.act(b, u)), group.act(group.product(a, b), u), "action")
     assert_close(group.det(a), torch.linalg.det(matrix(a)).abs(), "determinant")
     pairs = group.relative(a, b)
@@ -76,7 +75,7 @@ def check_group(group: Group, sizes: tuple[int, ...], closed: bool) -> None:
         everything = torch.cat([grid, group.product(grid[:, None], grid[None]).flatten(0, 1)])
         assert len(distinct(group, everything)) == len(grid), "grid: not closed"
     for elements in (grid, group.sample(sizes, generator), group.random(50, generator)):
-        scale = group.det(elements).sqrt()
+        scale = group.det(elements) ** (1 / group.space)
         inside = (scale >= 1 - 1e-9) & (scale <= group.extent + 1e-9)
         assert inside.all(), "samples outside [1, extent]"
 
@@ -116,7 +115,7 @@ def check_net(net: nn.Module, images: Tensor, matrices: Tensor, seed: int | None
         if seed is not None:
             torch.manual_seed(seed)
             for index, module in enumerate(net.modules()):
-                if isinstance(module, _SeededGenerator):
+                if isinstance(module, SeededGenerator):
                     module.generator.manual_seed(seed + index)  # each layer draws elements of its own
         return net(batch)
 
@@ -157,10 +156,10 @@ def check_scale(make: type, inputs: int, size: int, trials: int = 6) -> None:
         torch.manual_seed(seed)
         conv = make()
         b = conv.kernel.grid if conv.kernel.carried else conv.group.identity
-        values = torch.randn(2, inputs, len(b), size, size)
-        margin = conv.kernel_size // 2
+        values = torch.randn(2, inputs, len(b), *(size,) * conv.group.space)
+        inside = (slice(conv.kernel_size // 2, -(conv.kernel_size // 2)),) * conv.group.space
         with torch.no_grad():
-            out = conv(Field(values, b), conv.kernel.grid).values[..., margin:-margin, margin:-margin]
+            out = conv(Field(values, b), conv.kernel.grid).values[..., *inside]
         variances.append(out.square().mean())
     mean = torch.stack(variances).mean().item()
     assert 0.7 < mean < 1.4, f"scale: variance {mean:.2f} instead of 1"

@@ -12,11 +12,11 @@ from src.analysis.moving import field_error
 from src.data.warp import rotate
 from src.groups import O2, SO2, Dilation, Group
 from src.models import Field, GConv
-from src.models.blocks import POOLINGS, SpatialPool
 from src.models.border import Border
 from src.models.kernels import Fourier, Lattice, Siren
-from src.models.low_pass import LowPass
+from src.models.low_pass import LowPass, _points
 from src.models.masks import Disc, Mask, SoftDisc
+from src.models.pooling import POOLINGS, SpatialPool
 
 SOFT, HARD = partial(Mask, space=SoftDisc()), partial(Mask, space=Disc())
 EIGHTH = torch.tensor([torch.pi / 4], dtype=torch.float64)
@@ -91,10 +91,12 @@ def test_each_coordinate_is_evaluated_once(
 @pytest.mark.usefixtures("float64")
 def test_a_smoothed_kernel_is_the_mean_around_each_pixel() -> None:
     net, coordinates = Siren(SO2().axes(8) * 2, 3), torch.rand(5, 4)  # a circle, then two columns of a plane
-    points, weights = LowPass(0.2)._points
+    points, weights = _points(2)
+    points = 0.2 * points
     expected = sum(w * net(coordinates + torch.cat([torch.zeros(2), p])) for p, w in zip(points, weights, strict=True))
-    assert torch.allclose(LowPass(0.2)(net, coordinates, 2), expected)
-    assert torch.allclose(LowPass(0.2)(nn.Sequential(net), coordinates, 2), expected), "any net, not a SIREN alone"
+    assert torch.allclose(LowPass(0.2)(net, coordinates, slice(2, 4)), expected)
+    smoothed = LowPass(0.2)(nn.Sequential(net), coordinates, slice(2, 4))
+    assert torch.allclose(smoothed, expected), "any net, not a SIREN alone"
     assert not torch.allclose(net(coordinates), expected, atol=1e-2)
 
 
@@ -107,26 +109,26 @@ def test_waves_are_smoothed_in_closed_form() -> None:
     weights = torch.outer(*[torch.exp(-line.square() / 2)] * 2)
     values = net(coordinates[:, None, None] + around)
     expected = torch.einsum("pyxv,yx->pv", values, weights / weights.sum())
-    assert torch.allclose(LowPass(width)(net, coordinates, 2), expected, atol=1e-9)
-    assert not torch.allclose(LowPass(width)(net, coordinates, 0), expected, atol=1e-3), "other columns"
+    assert torch.allclose(LowPass(width)(net, coordinates, slice(2, 4)), expected, atol=1e-9)
+    assert not torch.allclose(LowPass(width)(net, coordinates, slice(0, 2)), expected, atol=1e-3), "other columns"
     assert not torch.allclose(net(coordinates), expected, atol=1e-2)
 
 
 @pytest.mark.usefixtures("float64")
 def test_points_and_closed_form_agree() -> None:
     net, coordinates = Fourier(SO2().axes(8), 3), torch.rand(9, 2)
-    exact = LowPass(0.2)(net, coordinates)
-    by_points = LowPass(0.2)(nn.Sequential(net), coordinates)
+    exact = LowPass(0.2)(net, coordinates, slice(0, 2))
+    by_points = LowPass(0.2)(nn.Sequential(net), coordinates, slice(0, 2))
     assert (by_points - exact).norm() < 0.05 * exact.norm()
     assert (net(coordinates) - exact).norm() > 0.2 * exact.norm()
 
 
-def test_a_gaussian_it_is() -> None:
-    points, weights = LowPass(1.0)._points
-    assert len(points) == 19
+@pytest.mark.parametrize(("d", "count"), [(1, 7), (2, 19), (3, 135)])
+def test_a_gaussian_it_is(d: int, count: int) -> None:
+    points, weights = _points(d)
+    assert points.shape == (count, d)
     assert weights.sum() == pytest.approx(1)
-    for angle in (0.0, 0.3, 0.5):
-        direction = torch.tensor([torch.tensor(angle).cos(), torch.tensor(angle).sin()], dtype=torch.float64)
+    for direction in torch.nn.functional.normalize(torch.randn(6, d, dtype=torch.float64), dim=1):
         for pixels, expected in ((0.25, 0.64), (0.5, 0.17), (0.75, 0.02), (1.0, 0.0), (1.25, 0.0)):
             waves = torch.cos(2 * torch.pi * pixels * 0.6 * points @ direction)
             assert (weights * waves).sum().item() == pytest.approx(expected, abs=0.055)

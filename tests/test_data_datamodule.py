@@ -19,6 +19,8 @@ from src.data import Digits, ImageDataModule, Pool, Pools, Source
 TRAINER_WARNINGS = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers", "ignore:.*LeafSpec.* is deprecated:FutureWarning"
 )
+SPACES = {"smnist": 1, "psmnist": 1, "scifar10": 1, "sdigits": 1, "digits3d": 3}
+"""Dimension of the data that are no images."""
 OWN = ("images", "npz", "h5")
 
 
@@ -134,15 +136,17 @@ def test_refuses_what_the_source_does_not_know() -> None:
 
 def configured(name: str, folder: Path, *overrides: str) -> ImageDataModule:
     paths = [f"paths.data={folder}/d", f"paths.cache={folder}/c"]
-    return instantiate(composed(f"dataset={name}", "seed=5", "train.batch_size=16", *paths, *overrides).dataset)
+    choices = [f"dataset={name}", *(["augment=none"] if SPACES.get(name) == 1 else [])]
+    return instantiate(composed(*choices, "seed=5", "train.batch_size=16", *paths, *overrides).dataset)
 
 
 @pytest.mark.parametrize("name", [name for name in choices("dataset") if name not in OWN])
 def test_configurations_build_without_touching_files(tmp_path: Path, name: str) -> None:
     cfg = composed(f"dataset={name}").dataset
-    built = configured(name, tmp_path, "dataset.limit_train=7", "dataset.size=[24,31]", "dataset.seed=2")
-    assert (built.classes, built.channels, built.size) == (cfg.classes, cfg.channels, (24, 31))
-    assert configured(name, tmp_path).size == (cfg.size, cfg.size)
+    sides = {1: [cfg.size], 3: [24, 31, 12]}.get(SPACES.get(name, 2), [24, 31])
+    built = configured(name, tmp_path, "dataset.limit_train=7", f"dataset.size={sides}", "dataset.seed=2")
+    assert (built.classes, built.channels, built.size) == (cfg.classes, cfg.channels, tuple(sides))
+    assert configured(name, tmp_path).size == (cfg.size,) * len(sides)
     assert (built.batch_size, built.order_seed, built.seed, built.source.seed) == (16, 5, 2, 2)
     assert not list(tmp_path.iterdir())
     with pytest.raises(hydra.errors.InstantiationException, match=f"`classes` must be {cfg.classes}"):
@@ -157,9 +161,12 @@ def test_data_of_ones_own_need_a_path(tmp_path: Path, name: str) -> None:
         configured(name, tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name in choices("dataset") if name not in (*OWN, "digits")])
+@pytest.mark.parametrize(
+    "name", [name for name in choices("dataset") if name not in (*OWN, "digits", "digits3d", "sdigits")]
+)
 def test_published_data_say_where_they_come_from(tmp_path: Path, name: str) -> None:
     source = configured(name, tmp_path).source
+    source = getattr(source, "images", source)
     assert all(source.card)
     assert source.card.homepage.startswith("http")
     for file in source.originals:

@@ -6,9 +6,15 @@ import pytest
 import torch
 
 from src.data import Digits, Split, statistics, stratified
-from src.data.draw import canvas, rotations, scalings
+from src.data.draw import canvas, scalings, turned_splits
+from src.data.poses import magnifications, turns
 from src.data.resample import fit, pose
 from src.data.warp import warp
+
+
+def poses(angles: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """Rotations and magnifications, (n, 2, 2)."""
+    return turns(angles.double(), 2) @ magnifications(scales.double().log()[:, None], 2)
 
 
 def ink(split: Split) -> torch.Tensor:
@@ -48,7 +54,7 @@ def test_digits_stay_on_the_canvas_under_rotation(size: int | list[int]) -> None
     inner = rotated.train.images[..., 1:-1, 1:-1].double().sum((1, 2, 3))
     assert (1 - inner / ink(rotated.train)).max() < 0.005
     # The check would see a digit that was too large.
-    larger = pose(upright.train.images, torch.full((1197,), 0.7), torch.full((1197,), 2.0), canvas(size))
+    larger = pose(upright.train.images, poses(torch.full((1197,), 0.7), torch.full((1197,), 2.0)), canvas(size))
     assert (larger.double().sum((1, 2, 3)) / ink(upright.train) / 4 - 1).abs().max() > 0.04
 
 
@@ -70,7 +76,7 @@ def test_refuses_sizes(size: object) -> None:
 @pytest.mark.parametrize("rotate", [{"training": True}, {"train": 1}, "train", 1])
 def test_refuses_rotations(rotate: object) -> None:
     with pytest.raises(ValueError, match="`rotate` must be true or false, or map"):
-        rotations(rotate)
+        turned_splits(rotate)
 
 
 @pytest.mark.parametrize("scale", [{"training": [1, 2]}, {"train": 1}, [0, 1], [2, 1], [1], 0.5, "all", [True, 2]])
@@ -80,8 +86,8 @@ def test_refuses_scales(scale: object) -> None:
 
 
 def test_by_split() -> None:
-    assert rotations(True) == {"train": True, "val": True, "test": True}
-    assert rotations({"test": True}) == {"train": False, "val": False, "test": True}
+    assert turned_splits(True) == {"train": True, "val": True, "test": True}
+    assert turned_splits({"test": True}) == {"train": False, "val": False, "test": True}
     assert scalings([0.3, 1]) == {"train": (0.3, 1), "val": (0.3, 1), "test": (0.3, 1)}
     assert scalings({"test": [1, 2], "val": None}) == {"train": None, "val": None, "test": (1, 2)}
 
@@ -127,16 +133,16 @@ def noise(n: int = 50) -> torch.Tensor:
 
 def test_a_pose_does_not_depend_on_the_chunk() -> None:
     angles, scales = torch.linspace(0, 6, 50), torch.linspace(0.3, 1.4, 50)
-    results = [pose(noise(), angles, scales, (28, 28), chunk=chunk) for chunk in (1, 7, 50)]
+    results = [pose(noise(), poses(angles, scales), (28, 28), chunk=chunk) for chunk in (1, 7, 50)]
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
-    assert not torch.equal(results[0], pose(noise(), angles + 0.01, scales, (28, 28)))
+    assert not torch.equal(results[0], pose(noise(), poses(angles + 0.01, scales), (28, 28)))
 
 
-@pytest.mark.parametrize("turns", range(4))
-def test_a_pose_on_the_lattice_is_exact(turns: int) -> None:
-    posed = pose(noise(), torch.full((50,), turns * pi / 2), torch.ones(50), (28, 28))
-    assert torch.equal(posed, torch.rot90(noise(), turns, (-2, -1)))
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_pose_on_the_lattice_is_exact(quarters: int) -> None:
+    posed = pose(noise(), poses(torch.full((50,), quarters * pi / 2), torch.ones(50)), (28, 28))
+    assert torch.equal(posed, torch.rot90(noise(), quarters, (-2, -1)))
 
 
 def test_a_small_scale_is_not_aliased() -> None:
@@ -144,7 +150,7 @@ def test_a_small_scale_is_not_aliased() -> None:
     stripes = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     stripes[..., ::2] = 200
     for scale in (0.3, 0.45):
-        posed = pose(stripes, torch.zeros(1), torch.tensor([scale]), (28, 28)).double()
+        posed = pose(stripes, poses(torch.zeros(1), torch.tensor([scale])), (28, 28)).double()
         middle = posed[0, 0, 12:16, 12:16]
         assert (middle - 100).abs().max() < 35
         bare = warp(stripes.float(), scale * torch.eye(2)[None], "bicubic")[0, 0, 12:16, 12:16]

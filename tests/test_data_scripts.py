@@ -97,7 +97,7 @@ def test_a_damaged_file_is_one_line(paths: list[str], tmp_path: Path, capsys: py
     [
         ([], f"{NONE}{', '.join(_data_sets())}."),
         (["dataset="], NONE),
-        (["dataset=digit"], "error: `dataset` has no 'digit'. Did you mean 'digits'?"),
+        (["dataset=digit"], "error: `dataset` has no 'digit'. Did you mean 'digits' or 'sdigits'?"),
         (["dataset=digits", "dataset.sise=3"], "error: `dataset.sise` is not a key of the configuration. Did you mean"),
         (["dataset=digits", "dataset.size=3"], "error: `size` must be a number of pixels"),
         (["dataset=digits", "dataset.classes=3"], "error: `classes` must be 10"),
@@ -201,5 +201,5 @@ def test_the_benchmark_prints_ratios(tmp_path: Path) -> None:
 def test_scripts_exit_as_they_should(tmp_path: Path) -> None:
     wrong = run_script("data", "dataset=digit", cwd=tmp_path)
     assert wrong.returncode == 1
-    assert wrong.stderr == "error: `dataset` has no 'digit'. Did you mean 'digits'?\n"
+    assert wrong.stderr == "error: `dataset` has no 'digit'. Did you mean 'digits' or 'sdigits'?\n"
     assert not list(tmp_path.iterdir())

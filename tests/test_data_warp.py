@@ -119,7 +119,7 @@ def test_border_must_exist() -> None:
     ("images", "matrices", "mode", "name"),
     [
         (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.eye(2).expand(2, 2, 2), "bilinear", "images"),
-        (torch.zeros(1, 4, 4), torch.eye(2).expand(1, 2, 2), "bilinear", "images"),
+        (torch.zeros(4, 4), torch.eye(2).expand(1, 2, 2), "bilinear", "images"),
         (torch.zeros(2, 1, 4, 4), torch.eye(2).expand(1, 2, 2), "bilinear", "matrices"),
         (torch.zeros(2, 1, 4, 4), torch.eye(2).expand(2, 2, 2), "nearest", "mode"),
     ],

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from laws import assert_close
 
-from src.models.depthwise import _BlockwiseGradient, depthwise_conv2d
+from src.models.depthwise import _BlockwiseGradient, depthwise
 
 
 @pytest.mark.parametrize(("channels", "stride", "padding"), [(16, 1, 3), (48, 2, 3), (12, 1, 0), (20, 2, 2)])
@@ -22,14 +22,14 @@ def test_gradients(channels: int, stride: int, padding: int) -> None:
         return [out, *first, *second]
 
     expected = derivatives(lambda x, w: F.conv2d(x, w, stride=stride, padding=padding, groups=channels))
-    actual = derivatives(lambda x, w: depthwise_conv2d(x, w, stride, padding))
+    actual = derivatives(lambda x, w: depthwise(x, w, stride, padding))
     for n, (one, other) in enumerate(zip(actual, expected, strict=True)):
         assert_close(one, other, f"derivative {n}")
 
 
 def test_it_is_used_where_it_pays_and_only_there() -> None:
     def uses(planes: torch.Tensor, weight: torch.Tensor) -> bool:
-        return _BlockwiseGradient.__name__ in str(depthwise_conv2d(planes, weight, 1, 1).grad_fn)
+        return _BlockwiseGradient.__name__ in str(depthwise(planes, weight, 1, 1).grad_fn)
 
     planes, weight = torch.randn(1, 16, 5, 5), torch.randn(16, 1, 3, 3, requires_grad=True)
     assert uses(planes, weight)

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import GROUPS, KERNELS, LAYERS, MASKS, forms_of
+from conftest import ALL_GROUPS, ALL_KERNELS, ALL_LAYERS, GROUPS, KERNELS, LINE, MASKS, SPACES, VOLUME, forms_of
 from laws import (
     assert_close,
     check_invariance,
@@ -19,24 +19,30 @@ from laws import (
 )
 from torch import nn
 
-from src.groups import O2, SO2, Dilation, Product
+from src.groups import O2, O3, SO2, Dilation, Product, Trivial
 from src.models import Field, GConv, contraction
 from src.models.kernels import Lattice
 
 SIM2 = Product(SO2(), Dilation(1.74))
 
 
-def make(group: str, form: str, kernel: str = "siren", mask: str = "smooth_disc", k: int = 5, **options) -> GConv:
+SIZES = {1: (13,), 2: (9, 11), 3: (3, 5, 7)}
+"""Pixels of images by the dimension of the space: sides that are not equal."""
+
+
+def make(
+    group: str, form: str, kernel: str = "siren", mask: str = "smooth_disc", k: int | None = None, **options
+) -> GConv:
     """A small layer from 2 to 3 channels."""
-    h, sizes = GROUPS[group]
-    return GConv(
-        2, 3, k, group=h, elements=sizes, implementation=form, kernel=KERNELS[kernel], mask=MASKS[mask], **options
-    )
+    h, sizes = ALL_GROUPS[group]
+    k = (3 if h.space == 3 else 5) if k is None else k
+    made = {"kernel": ALL_KERNELS[kernel], "mask": MASKS[mask]}
+    return GConv(2, 3, k, group=h, elements=sizes, implementation=form, **made, **options)
 
 
-def field_on(conv: GConv, elements: torch.Tensor, size: tuple[int, int] = (9, 11)) -> Field:
-    """White noise, on non-square images."""
-    return Field(torch.randn(2, conv.in_channels, len(elements), *size), elements)
+def field_on(conv: GConv, elements: torch.Tensor) -> Field:
+    """White noise."""
+    return Field(torch.randn(2, conv.in_channels, len(elements), *SIZES[conv.group.space]), elements)
 
 
 def form_of(form: str) -> str:
@@ -46,22 +52,24 @@ def form_of(form: str) -> str:
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("kernel", ALL_KERNELS)
+@pytest.mark.parametrize(("group", "form"), ALL_LAYERS)
+def test_laws_of_kernels(group: str, form: str, kernel: str) -> None:
+    """Every member of SPACES x GROUPS x KERNELS x FACTORISATIONS, on arbitrary elements."""
+    conv, h = make(group, form_of(form), kernel), ALL_GROUPS[group][0]
+    check_invariance(conv, h.random(4), h.random(3), h.random(1))
+    check_invariance(conv, conv.kernel.grid, conv.kernel.grid, h.random(1))
+    check_naturality(conv, h.random(4), h.random(3))
+
+
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize(("group", "form"), LAYERS)
-class TestLaws:
-    """Every member of GROUPS x KERNELS x FACTORISATIONS, on arbitrary elements: as many out as in, and not."""
-
-    def test_invariance(self, group: str, form: str, kernel: str) -> None:
-        conv, h = make(group, form_of(form), kernel), GROUPS[group][0]
-        check_invariance(conv, h.random(4), h.random(3), h.random(1))
-        check_invariance(conv, conv.kernel.grid, conv.kernel.grid, h.random(1))
-
-    def test_naturality(self, group: str, form: str, kernel: str) -> None:
-        conv, h = make(group, form_of(form), kernel), GROUPS[group][0]
-        check_naturality(conv, h.random(4), h.random(3))
+@pytest.mark.parametrize(("group", "form"), ALL_LAYERS)
+class TestLayers:
+    """Of all spaces, groups and factorisations; which kernel net it is makes no difference after its values."""
 
     def test_layer(self, group: str, form: str, kernel: str) -> None:
-        conv, (h, sizes) = make(group, form_of(form), kernel, bias=True), GROUPS[group]
+        conv, (h, sizes) = make(group, form_of(form), kernel, bias=True), ALL_GROUPS[group]
         nn.init.normal_(conv.bias)
         field = field_on(conv, h.sample(sizes))
         for g in exact_elements(h, sizes)[:, None]:
@@ -71,7 +79,7 @@ class TestLaws:
     @pytest.mark.parametrize("halve_from", [1, 10**9], ids=["halved", "whole"])
     def test_paths(self, group: str, form: str, kernel: str, halve_from: int, monkeypatch) -> None:
         monkeypatch.setattr(contraction, "_HALVE_FROM", halve_from)
-        conv, (h, sizes) = make(group, form_of(form), kernel, bias=True), GROUPS[group]
+        conv, (h, sizes) = make(group, form_of(form), kernel, bias=True), ALL_GROUPS[group]
         nn.init.normal_(conv.bias)
         check_paths(conv, field_on(conv, h.grid(*sizes)), h.sample(sizes))
 
@@ -92,9 +100,9 @@ def test_products_are_halved_where_half_a_turn_pairs_the_elements(group: str, ha
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(("group", "form"), LAYERS)
+@pytest.mark.parametrize(("group", "form"), ALL_LAYERS)
 def test_stride_and_1x1_kernels(group: str, form: str) -> None:
-    h, sizes = GROUPS[group]
+    h, sizes = ALL_GROUPS[group]
     for options in ({"stride": 2}, {"k": 1, "padding": 0}, {"k": 1, "padding": 0, "stride": 2}, {"padding": 0}):
         conv = make(group, form_of(form), **options)
         field = field_on(conv, h.grid(*sizes))
@@ -105,9 +113,9 @@ def test_stride_and_1x1_kernels(group: str, form: str) -> None:
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", ALL_GROUPS)
 def test_masks(group: str, mask: str) -> None:
-    conv, h = make(group, "separable", mask=mask), GROUPS[group][0]
+    conv, h = make(group, "separable", mask=mask), ALL_GROUPS[group][0]
     check_invariance(conv, h.random(4), h.random(3), h.random(1))
     check_naturality(conv, h.random(4), h.random(3))
 
@@ -294,6 +302,84 @@ def test_state_is_parameters_and_gain() -> None:
     assert copy.deepcopy(conv).state_dict().keys() == keys
 
 
+# ------------------------------------------------------------------------------------------------------ spaces
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("form", "sizes", "turns"), [("separable", (24, 2), 48), ("separable", (24, 1), 24), ("nonseparable", (24, 1), 24)]
+)
+def test_layers_are_exact_under_all_turns_and_flips_of_the_cube(form: str, sizes: tuple[int, int], turns: int) -> None:
+    conv = GConv(1, 2, 3, group=O3(), elements=sizes, implementation=form, kernel=ALL_KERNELS["siren"])
+    elements = exact_elements(O3(), sizes)
+    assert len(elements) == turns
+    field = Field(torch.randn(1, 1, turns, 4, 5, 6), conv.kernel.grid)
+    check_layers(conv, field)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("space", SPACES)
+def test_a_convolution_of_the_trivial_group_is_that_of_torch(space: int) -> None:
+    conv = GConv(2, 3, 3, group=Trivial(space=space), elements=(1,), implementation="oi x", kernel=Lattice)
+    values = torch.randn(2, 2, *SIZES[space])
+    weight = conv.kernel.nets[0].weight * conv.kernel.gain
+    plain = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[space](
+        values, torch.einsum("...oi->oi...", weight.unflatten(-1, (3, 2))), padding=1
+    )
+    assert_close(conv(Field.of_images(values, conv.group)).values[:, :, 0], plain, "torch")
+
+
+class Rolled(GConv):
+    """The kernel is not about its centre."""
+
+    def _assemble(self, a, b):
+        return [(step, weight.roll(1, 2) if step.stage.space else weight) for step, weight in super()._assemble(a, b)]
+
+
+class Steep(GConv):
+    """Pixels are weighted by where they are along the first axis."""
+
+    def forward(self, field, elements=None):
+        ramp = torch.linspace(1, 2, field.values.shape[3]).to(field.values)
+        return super().forward(Field(torch.einsum("ncbu...,u->ncbu...", field.values, ramp), field.elements), elements)
+
+
+def check_layers(conv: GConv, field: Field) -> None:
+    """W3, for every element that is exact."""
+    for g in exact_elements(conv.group, conv.elements)[:, None]:
+        check_layer(conv, field, conv.kernel.grid, g)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("kind", [Rolled, Steep])
+@pytest.mark.parametrize("group", ["flip_1d", "p4m", "flip_3d", "tetrahedral", "e3"])
+def test_broken_layers_fail_in_every_space(group: str, kind: type[GConv]) -> None:
+    h, sizes = ALL_GROUPS[group]
+    conv = kind(2, 3, 3, group=h, elements=sizes, implementation="nonseparable", kernel=ALL_KERNELS["siren"])
+    field = field_on(conv, conv.kernel.grid)
+    with pytest.raises(AssertionError, match="W3"):
+        check_layers(conv, field)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("group", [name for name in (*LINE, *VOLUME) if ALL_GROUPS[name][0].dim])
+def test_absolute_elements_break_invariance_in_every_space(group: str) -> None:
+    conv, (h, sizes) = make(group, "oi x h, o a"), ALL_GROUPS[group]
+    with pytest.raises(AssertionError, match="W1"):
+        check_invariance(conv, h.random(3), h.random(3), h.grid(*sizes)[-1:])
+
+
+@pytest.mark.parametrize(("group", "form"), [(g, f) for g in ("r1xrplus", "r3", "sim3") for f in forms_of(g)])
+def test_variance_is_preserved_in_other_spaces(group: str, form: str) -> None:
+    h, sizes = ALL_GROUPS[group]
+    k = 3 if h.space == 3 else 7
+
+    def layer() -> GConv:
+        return GConv(16, 24, k, group=h, elements=sizes, implementation=form_of(form), mask=MASKS["disc"])
+
+    check_scale(layer, 16, 8 if h.space == 3 else 64)
+
+
 def changes():
     """Every way in which a parameter may change behind a layer's back."""
 
@@ -421,5 +507,6 @@ def test_wrong_fields_are_explained() -> None:
         conv(Field(torch.randn(1, 2, 9, 9), h))
     with pytest.raises(ValueError, match="lists 8 elements"):
         conv(Field(torch.randn(1, 2, 3, 9, 9), h))
-    with pytest.raises(ValueError, match="`kernel_size` must not exceed the image, but got 5 for 4 x 9 pixels"):
+    conv = make("se2", "separable", padding=0)
+    with pytest.raises(ValueError, match="must not exceed the image with its padding, but got 5 for 4 x 9 pixels"):
         conv(Field(torch.randn(1, 2, 8, 4, 9), h))

@@ -7,18 +7,54 @@ from math import log, pi
 
 import pytest
 import torch
-from conftest import GROUPS
+from conftest import ALL_GROUPS, GROUPS
 from laws import assert_close, check_group, warp
 
-from src.groups import O2, SO2, Dilation, Product, Reflection, Trivial
+from src.groups import O2, SO2, SO3, Dilation, Product, Reflection, Trivial
 from src.groups.base import wrap
 
-CLOSED = {"r2", "se2", "p4", "e2", "p4m", "flip"}
+CLOSED = {"r2", "se2", "p4", "e2", "p4m", "flip", "r1", "flip_1d", "r3", "flip_3d", "tetrahedral", "e3"}
 
 
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("name", ALL_GROUPS)
 def test_group_laws(name: str) -> None:
-    check_group(*GROUPS[name], closed=name in CLOSED)
+    check_group(*ALL_GROUPS[name], closed=name in CLOSED)
+
+
+@pytest.mark.parametrize(("n", "exact"), [(1, 1), (4, 4), (12, 12), (24, 24), (60, 12)])
+def test_subgroups_of_rotations(n: int, exact: int) -> None:
+    check_group(SO3(), (n,), closed=True)
+    grid = SO3().grid(n)
+    assert int(SO3().lattice_exact(grid).sum()) == exact
+    assert torch.equal(grid[:1], SO3().identity)
+
+
+@pytest.mark.parametrize("n", [2, 7, 36, 100])
+def test_spirals_of_rotations_spread(n: int) -> None:
+    check_group(SO3(), (n,), closed=False)
+    matrices = SO3().matrix(SO3().grid(n))
+    traces = torch.einsum("aij,bij->ab", matrices, matrices).fill_diagonal_(-1)
+    angles = ((traces.amax(1) - 1) / 2).clamp(-1, 1).acos()
+    cube = (8 * pi**2 / n) ** (1 / 3)  # the side of one's share of the volume of the group
+    assert angles.min() > 0.5 * cube, "no two are close"
+    with pytest.raises(AssertionError, match="not closed"):
+        check_group(SO3(), (n,), closed=True)
+
+
+def test_a_quaternion_and_its_opposite_are_one_rotation() -> None:
+    a, b = SO3().random(5), SO3().random(5)
+    assert_close(SO3().chart(-a), SO3().chart(a), "chart")
+    assert_close(SO3().chart(SO3().product(-a, b)), SO3().chart(SO3().product(a, b)), "product")
+
+
+def test_spaces() -> None:
+    with pytest.raises(ValueError, match=r"`space` must be 1 \(sequences\), 2 \(images\) or 3 \(volumes\), but got 4"):
+        Dilation(space=4)
+    with pytest.raises(
+        ValueError, match=r"must act on one space, but SO3\(\) acts on R\^3, Dilation\(.*\) acts on R\^2"
+    ):
+        Product(SO3(), Dilation())
+    assert [group.space for group, _ in (ALL_GROUPS[name] for name in ("r1", "sim2", "sim3", "e3"))] == [1, 2, 3, 3]
 
 
 @dataclass(frozen=True)
@@ -95,17 +131,17 @@ def test_orientation_is_that_of_rot90() -> None:
     assert torch.equal(warp(image, O2().matrix(torch.tensor([0.0, 1.0]))), image.flip(-1))
 
 
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("name", ALL_GROUPS)
 def test_samples_are_random_and_seeded(name: str) -> None:
-    group, sizes = GROUPS[name]
+    group, sizes = ALL_GROUPS[name]
     draw = [group.sample(sizes, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(draw[0], draw[1])
-    assert group.dim == 0 or name == "flip" or not torch.equal(draw[0], draw[2])
+    assert group.dim == 0 or name.startswith("flip") or not torch.equal(draw[0], draw[2])
 
 
-@pytest.mark.parametrize("name", ["se2", "e2", "p4m"])
+@pytest.mark.parametrize("name", ["se2", "e2", "p4m", "tetrahedral", "spiral", "flip_1d"])
 def test_samples_are_cosets(name: str) -> None:
-    group, sizes = GROUPS[name]
+    group, sizes = ALL_GROUPS[name]
     sample = group.sample(sizes)
     assert_close(
         group.chart(group.product(sample, group.inverse(sample[:1]))), group.chart(group.grid(*sizes)), "coset"

@@ -30,8 +30,8 @@ from src.analysis.redundancy import (
 from src.callbacks.kernel_redundancy import KernelRedundancy
 from src.groups import O2, SO2, Dilation, Group, Product, Reflection
 from src.models import GConv
-from src.models.kernel import _join
 from src.models.nets import CKGResNet
+from src.models.sampling import join
 
 SIM2 = Product(SO2(), Dilation(1.74))
 
@@ -66,12 +66,12 @@ def check_spectrum(found: Spectrum, values: list[float], tolerance: float = 1e-9
 
 
 class Table(nn.Module):
-    """A kernel net of values known beforehand, (b, y, x) times one number per channel, at coordinates (b, y, x, k)."""
+    """A kernel net of values known beforehand, (b, y, x) times one number per channel, at coordinates (b y x, k)."""
 
     def __init__(self, values: Tensor, coordinates: Tensor, channels: int = 6) -> None:
         super().__init__()
         self.values = values.flatten()[:, None] * torch.arange(1.0, channels + 1, dtype=values.dtype)
-        self.coordinates = coordinates.flatten(0, 2)
+        self.coordinates = coordinates
 
     def forward(self, coordinates: Tensor) -> Tensor:
         return self.values[torch.cdist(coordinates, self.coordinates).argmin(-1)]
@@ -82,7 +82,7 @@ def layer_of(values: Tensor, group: Group, elements: tuple[int, ...]) -> GConv:
     conv = make("oi x h", group, elements, values.shape[-1]).double()
     kernel = conv.kernel
     coordinates = kernel._coordinates(group.identity, kernel.grid, kernel.offsets())
-    kernel.nets[0] = Table(values, _join([coordinates["x"], coordinates["h"]])[0])
+    kernel.nets[0] = Table(values, join([coordinates["x"], coordinates["h"]])[0].flatten(0, 1))
     return conv
 
 

@@ -31,16 +31,44 @@ PARAMETERS = {
     "r2xrplus_separable": 755_370,
     "sim2_separable": 794_602,
     "cnn_baseline": 0,
+    "se3_separable": 0,
+    "sim3_separable": 0,
+    "cnn3d_baseline": 0,
+    "wavelet_1d": 0,
+    "flexnet_cifar10": 0,
+    "flexnet_se2_cifar10": 0,
+    "ckcnn": 0,
+    "flextcn": 0,
+    "ccnn_4_140": 0,
+    "ccnn_6_380": 0,
 }
+RELATIVES = {
+    "smnist_ckcnn": 100_000,
+    "smnist_flextcn": 375_000,
+    "scifar10_ccnn_4_140": 200_000,
+    "scifar10_ccnn_6_380": 2_000_000,
+    "flexnet_cifar10": 670_000,
+}
+"""Parameters as published, rounded."""
 SMALL = ["net.hidden_sizes=[4,4,6]", "conv.kernel_size=5", "dataset=digits", "dataset.size=20"]
 
 
 def options() -> list[str]:
     """Every file of the groups that a user chooses from, as an override that fits the others."""
     also = {"implementation": "group=sim2", "group": "mask=smooth_disc"}
+    line = "dataset=sdigits dataset.size=64 augment=none conv.kernel_size=5"
+    space, odd = (f"dataset=digits3d dataset.size={n} conv.kernel_size=3" for n in (12, 13))
+    data = {
+        **dict.fromkeys(("r1", "r1xrplus", "ckcnn", "flextcn", "ccnn_4_140", "ccnn_6_380", "wavelet_1d"), line),
+        **dict.fromkeys(("r3", "r3xrplus"), space),
+        **dict.fromkeys(("se3_separable", "sim3_separable", "cnn3d_baseline"), f"{odd} net.hidden_sizes=[2,2]"),
+        "se3": f"{space} group.elements=[12]",
+        "e3": f"{space} group.elements=[4,2]",
+        "sim3": f"{space} group.elements=[4,2]",
+    }
     groups = ("augment", "group", "kernel", "mask", "implementation", "optimizer", "scheduler", "logger", "method")
     return [
-        f"{group}={path.stem} {also.get(group, '')}".strip()
+        f"{group}={path.stem} {also.get(group, '')} {data.get(path.stem, '')}".strip()
         for group in groups
         for path in sorted((CONFIGS / group).glob("*.yaml"))
     ]
@@ -72,7 +100,7 @@ def noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_there_are_recipes() -> None:
-    assert set(PARAMETERS) <= set(RECIPES)
+    assert {name for name, count in PARAMETERS.items() if count} <= set(RECIPES)
     assert all(any(name.endswith(known) for known in PARAMETERS) for name in RECIPES), "others vary these in the data"
 
 
@@ -89,8 +117,10 @@ def test_recipe(name: str, noise: dict[str, Any]) -> None:
     images = torch.randn(2, recipe.datamodule.channels, *net.size)
     if _has_exact_elements(net):
         assert recipe.cfg.net.exact == "require"
-        turn = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]])
-        check_net(recipe.model.eval(), images, turn)
+        group, elements = net.group, recipe.cfg.group.elements
+        turns = group.matrix(group.grid(*group.sizes(elements)))
+        exact = group.lattice_exact(group.grid(*group.sizes(elements)))
+        check_net(recipe.model.eval(), images, turns[exact][1:3])
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -155,6 +185,20 @@ def test_size_is_near_that_of_the_paper(name: str) -> None:
     assert own <= siren, "kernels of one layer have less"
 
 
+@pytest.mark.parametrize("name", RELATIVES)
+def test_size_is_near_that_of_the_relatives(name: str) -> None:
+    own = sum(parameter.numel() for parameter in load_recipe(name).model.net.parameters())
+    assert own == pytest.approx(RELATIVES[name], rel=0.06)
+
+
+def test_solids_are_learned_by_nets_of_one_size() -> None:
+    own, other = (
+        sum(parameter.numel() for parameter in load_recipe(name).model.net.parameters())
+        for name in ("se3_separable", "cnn3d_baseline")
+    )
+    assert own == pytest.approx(other, rel=0.01)
+
+
 @pytest.mark.parametrize("option", options())
 def test_option(option: str) -> None:
     recipe = load_recipe("quickstart", [*SMALL, *option.split()])
@@ -183,7 +227,10 @@ WRONG = {
     "epochs=3": r"Did you mean 'train.epochs'",
     "protocol=cifar11": "`protocol` has no 'cifar11'. Did you mean 'cifar10'",
     "experiment=sim2_seperable": "`experiment` has no 'sim2_seperable'. Did you mean 'sim2_separable'",
-    "group=sim3": "`group` has no 'sim3'. Did you mean 'sim2'",
+    "group=sim4": "`group` has no 'sim4'. Did you mean 'sim[23]'",
+    "group=se3": r"`group` must act on R\^2, as dataset digits has images, .* choose group=se2",
+    "dataset=digits3d": r"`group` must act on R\^3, as dataset digits3d has volumes, .* choose group=se3",
+    "group=r1": r"but got Trivial\(space=1\), which acts on R\^1, so on sequences",
     "implementation.formula='o h, o x'": "`implementation` must depend on .* lacks `i`",
     "implementation.formula=oi h, o x": "needs two kinds of quotes",
     "implementation=separable+2d": r"names the part `h1` of a product, but SO2\(\) has 1 part",

@@ -1,4 +1,4 @@
-"""Group elements that a net is measured with, by what they do to the plane."""
+"""Group elements that a net is measured with, by what they do to space."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from src.groups import SO2, Group
+from src.groups import SO2, SO3, Group, Reflection
 from src.models import GConv
 from src.models.gconv import convolutions
 
 LATTICE, RANDOM = "lattice", "random"
+_WITHOUT_ONE: dict[int, tuple[Group, tuple[int, ...]]] = {
+    1: (Reflection(space=1), (2,)),
+    2: (SO2(), (8,)),
+    3: (SO3(), (24,)),
+}
+"""What a net without a group is measured with, by the dimension of the space."""
 
 
 class Action(NamedTuple):
@@ -49,7 +55,7 @@ def kinds(group: Group, sizes: Sequence[int]) -> dict[str, Tensor]:
 def _kind_of(part: Group, element: Tensor) -> str | None:
     """What an element (dim,) of one part does to the plane; None for nothing."""
     matrix = part.matrix(element)
-    eye = torch.eye(2).to(matrix)
+    eye = torch.eye(part.space).to(matrix)
     if torch.allclose(matrix, eye):
         return None
     if torch.allclose(matrix @ matrix.mT, eye):
@@ -86,10 +92,12 @@ def actions(group: Group, sizes: Sequence[int], random: int, promised: bool = Tr
 
 def acting(net: nn.Module) -> tuple[Group, tuple[int, ...], bool]:
     """The group that a net is measured with, the sizes of its grid, and whether it is the net's own."""
+    space = 2
     for conv in layers_of(net).values():
+        space = conv.group.space
         if kinds(conv.group, conv.elements):
             return conv.group, conv.elements, True
-    return SO2(), (8,), False
+    return *_WITHOUT_ONE[space], False
 
 
 def layers_of(net: nn.Module) -> dict[str, GConv]:

@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from src.analysis import moving
 from src.analysis.actions import LATTICE, Action, acting, actions, layers_of
 from src.analysis.look import Job, untouched
+from src.data.poses import turns
 from src.data.warp import Border
-from src.groups import SO2, Dilation
+from src.groups import Dilation
 from src.models import Field
 from src.models.tasks import ACCURACY, Classification, Score, Task
 from src.require import require_positive
@@ -94,12 +95,13 @@ class Measured:
 class Study:
     """A look at one net, in tasks that can be shared among processes.
 
-    The group is that of the net's convolutions. A net without one, such as a plain CNN, is turned by eighths, and only
-    its logits are compared. Layers and logits are compared on elements that move along, so off the grid they show how
-    well the layers commute and not how fine the grid is; all else takes the net as deployed.
+    The group is that of the net's convolutions. A net without one, such as a plain CNN, is turned by eighths (a volume
+    by the rotations of the cube, and a sequence is reversed), and only its logits are compared. Layers and logits are
+    compared on elements that move along, so off the grid they show how well the layers commute and not how fine the
+    grid is; all else takes the net as deployed.
 
     Args:
-        net: images (n, c, y, x) to logits, in evaluation.
+        net: images (n, c, *space) to logits, in evaluation.
         images: normalised.
         targets: as the task has them.
         task: what is learned; None is classification.
@@ -107,7 +109,7 @@ class Study:
             They are faded to zero towards the rim of a disc that every element keeps inside the image.
         elements: random ones off the grid, always the same.
         curve_samples: images for the primary metric by angle and scale, which are not faded.
-        angles: in a whole turn.
+        angles: in a whole turn, of volumes about their diagonal; sequences do not turn.
         border: what lies outside an unfaded image.
 
     Raises:
@@ -136,6 +138,7 @@ class Study:
         self.images = moving.faded(images[:samples], extent)
         self.pictures, self.targets = images[:curve_samples], targets[:curve_samples]
         self.task = task
+        angles = 1 if images.dim() == 3 else angles  # sequences do not turn
         self.angles = torch.arange(angles, dtype=torch.float64) * 360 / angles
         self.scales = moving.scales(self.group.extent)
 
@@ -148,21 +151,21 @@ class Study:
 
     def tasks(self) -> list[Job]:
         """Independent of each other, but for the reference that each process computes once."""
-        turns = SO2().matrix((self.angles * pi / 180)[:, None])
-        sizes = Dilation().matrix(self.scales.log()[:, None])
-        matrices, images = torch.cat([turns, sizes])[:, None], (self.net, self.pictures, self.targets)
+        d = self.images.dim() - 2
+        turned, scaled = turns(self.angles * pi / 180, d), Dilation(space=d).matrix(self.scales.log()[:, None])
+        matrices, images = torch.cat([turned, scaled])[:, None], (self.net, self.pictures, self.targets)
         return [
             *(partial(self.compare, action) for action in self.actions),
-            *(partial(moving.lie_derivative, self.net, self.images, kind) for kind in moving.GENERATORS),
+            *(partial(moving.lie_derivative, self.net, self.images, kind) for kind in moving.KINDS[d]),
             *(partial(score_under, *images, matrix, self.border, self.task) for matrix in matrices),
         ]
 
     def compare(self, action: Action) -> tuple[dict[str, float], float | None]:
         """Errors by layer, and the share of decisions that stay, if there are any."""
         matrix = self.group.matrix(action.element[0])
-        size = self.images.shape[-2:]
-        if action.exact and matrix[0, 0].abs() < 0.5:  # a quarter turn takes the frame along
-            size = size[::-1]
+        size = self.images.shape[2:]
+        if action.exact:  # a quarter turn takes the frame along
+            size = [size[axis] for axis in matrix.abs().argmax(1).tolist()]
         moved, (fields, logits) = moving.move(self.images, matrix, size=size), self.reference
         errors: dict[str, float] = {}
 
@@ -180,7 +183,8 @@ class Study:
 
     def measured(self, results: Sequence[Any]) -> Measured:
         """What the results of all tasks, in their order, come to."""
-        counts = len(self.actions), len(moving.GENERATORS), len(self.angles), len(self.scales)
+        kinds = moving.KINDS[self.images.dim() - 2]
+        counts = len(self.actions), len(kinds), len(self.angles), len(self.scales)
         rest = iter(results)
         compared, slopes, turned, scaled = ([next(rest) for _ in range(count)] for count in counts)
         errors, shares = zip(*compared, strict=True)
@@ -196,7 +200,7 @@ class Study:
         return Measured(
             errors=found,
             agreement={k: mean([shares[n] for n in own]) for k, own in chosen.items() if None not in shares},
-            lie=dict(zip(moving.GENERATORS, slopes, strict=True)),
+            lie=dict(zip(kinds, slopes, strict=True)),
             rotation=Curve(self.angles, torch.cat(turned)),
             scale=Curve(self.scales, torch.cat(scaled)),
             flaw=self._flaw({n: errors[n] for n in lattice}),
@@ -217,7 +221,7 @@ def measure(net: nn.Module, images: Tensor, targets: Tensor, **options: Any) -> 
     """All of it at once, without a Trainer.
 
     Args:
-        net: images (n, c, y, x) to logits; its modes are left as they are.
+        net: images (n, c, *space) to logits; its modes are left as they are.
         images: normalised, on the net's device.
         targets: as the task has them, (n,) for classification.
         options: of `Study`.
@@ -238,10 +242,10 @@ def score_under(
     """The primary metric on images moved by each matrix, of the net as deployed.
 
     Args:
-        net: images (n, c, y, x) to logits.
+        net: images (n, c, *space) to logits.
         images: normalised; black is not zero then, so what lies outside is by default the outermost pixels.
         targets: as the task has them.
-        matrices: (k, 2, 2), acting on (y, x).
+        matrices: (k, d, d).
         border: see `warp`.
         task: what is learned; None is classification, whose metric is the accuracy.
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from src.analysis.look import untouched
+from src.data.poses import turns
 from src.data.warp import Border, Mode, warp
+from src.groups import Dilation
 from src.models import Field, GConv
 
-GENERATORS = {"rotation": ((0.0, -1.0), (1.0, 0.0)), "scale": ((1.0, 0.0), (0.0, 1.0))}
-"""X of exp(t X): t is an angle in radians, or the logarithm of a scale."""
+KINDS = {1: ("scale",), 2: ("rotation", "scale"), 3: ("rotation", "scale")}
+"""Of motions of a space of each dimension that there is a derivative by."""
 BATCH = 32
 """Images at a time where nothing else decides."""
 
@@ -83,14 +85,14 @@ def move(
     size: Sequence[int] | None = None,
     mode: Mode = "bilinear",
 ) -> Tensor:
-    """All images (n, c, y, x) by the same matrix (2, 2); to another size (y, x) if it is given."""
-    return warp(images, matrix.expand(len(images), 2, 2), mode, border, size)
+    """All images (n, c, *space) by the same matrix (d, d); to another size if it is given."""
+    return warp(images, matrix.expand(len(images), -1, -1), mode, border, size)
 
 
 def outputs_under(
     net: nn.Module, images: Tensor, matrix: Tensor, border: Border = "edge", mode: Mode = "bilinear"
 ) -> Tensor:
-    """What a net says, in float32, of images (n, c, y, x) that are moved by a matrix (2, 2), `BATCH` at a time."""
+    """What a net says, in float32, of images (n, c, *space) that are moved by a matrix (d, d), `BATCH` at a time."""
     moved = (move(batch, matrix, border, mode=mode) for batch in images.split(BATCH))
     return torch.cat([predict(net, batch).float() for batch in moved])
 
@@ -101,11 +103,11 @@ def field_error(actual: Field, reference: Field, matrix: Tensor) -> float:
     Of one pixel, or one row of them, there is nothing to move: their means are compared.
     """
     found, planes = actual.planes(), reference.planes()
-    if min(planes.shape[-2:]) < 2:
-        return relative_error(found.mean((-2, -1)), planes.mean((-2, -1)))
+    if min(planes.shape[2:]) < 2:
+        return relative_error(found.flatten(2).mean(-1), planes.flatten(2).mean(-1))
     # Coordinates of pixels need more digits than half precision has.
     planes = planes.to(torch.promote_types(planes.dtype, torch.float32))
-    expected, inside = move(planes, matrix, size=found.shape[-2:]), _disc(found, matrix)
+    expected, inside = move(planes, matrix, size=found.shape[2:]), _disc(found, matrix)
     return relative_error(found * inside, expected * inside)
 
 
@@ -117,10 +119,10 @@ def relative_error(actual: Tensor, expected: Tensor, unit: Tensor | None = None)
 
 
 def _disc(images: Tensor, matrix: Tensor) -> Tensor:
-    """Which pixels (y, x) lie in a centred disc that stays in the image, and came from within it."""
+    """Which pixels lie in a centred disc that stays in the image, and came from within it."""
     radius = _half(images) / max(1.0, stretch(torch.linalg.inv(matrix)))
-    # At least the four pixels about the centre.
-    return (_distance(images) <= max(radius, 0.75)).to(images)
+    # At least the pixels about the centre.
+    return (_distance(images) <= max(radius, 0.375 * (images.dim() - 2))).to(images)
 
 
 def faded(images: Tensor, extent: float = 1.0) -> Tensor:
@@ -131,19 +133,19 @@ def faded(images: Tensor, extent: float = 1.0) -> Tensor:
 
 
 def stretch(matrix: Tensor) -> float:
-    """The longest that a matrix (..., 2, 2) makes a vector of length 1."""
+    """The longest that a matrix (..., d, d) makes a vector of length 1."""
     return torch.linalg.svdvals(matrix).max().item()
 
 
 def _distance(images: Tensor) -> Tensor:
-    """Of pixels from the centre: (y, x), in pixels."""
-    lines = [torch.arange(n, dtype=torch.float64, device=images.device) - (n - 1) / 2 for n in images.shape[-2:]]
-    return torch.hypot(lines[0][:, None], lines[1])
+    """Of pixels from the centre, in pixels: (*space)."""
+    lines = [torch.arange(n, dtype=torch.float64, device=images.device) - (n - 1) / 2 for n in images.shape[2:]]
+    return torch.stack(torch.meshgrid(*lines, indexing="ij")).square().sum(0).sqrt()
 
 
 def _half(images: Tensor) -> float:
     """From the centre to the last pixel of the shorter side, in pixels."""
-    return (min(images.shape[-2:]) - 1) / 2
+    return (min(images.shape[2:]) - 1) / 2
 
 
 def scales(extent: float, steps: int = 4) -> Tensor:
@@ -165,17 +167,18 @@ def lie_derivative(net: nn.Module, images: Tensor, kind: str) -> float:
     (a = -0.75) has 1.5 times the slope of a ramp at its pixels.
 
     Args:
-        net: images (n, c, y, x) to logits.
+        net: images (n, c, *space) to logits.
         images: zero outside.
-        kind: "rotation" or "scale".
+        kind: "rotation", of volumes about their diagonal, or "scale".
 
     Reference:
         The Lie Derivative for Measuring Learned Equivariance (Gruver, Finzi, Goldblum, Wilson, ICLR 2023)
         https://arxiv.org/abs/2210.02984, code: https://github.com/ngruver/lie-deriv
     """
-    step = 0.1 / max(_half(images), 0.5)
-    generator = step * torch.tensor(GENERATORS[kind], dtype=torch.float64)
+    step, d = 0.1 / max(_half(images), 0.5), images.dim() - 2
+    steps = torch.tensor([step, -step], dtype=torch.float64)
+    matrices = turns(steps, d) if kind == "rotation" else Dilation(space=d).matrix(steps[:, None])
     with untouched(net):
-        ahead, behind = (predict(net, move(images, torch.matrix_exp(sign * generator))) for sign in (1, -1))
+        ahead, behind = (predict(net, move(images, matrix)) for matrix in matrices)
     logits = (ahead + behind) / 2
     return relative_error((ahead - behind) / (2 * step), torch.zeros_like(logits), logits - logits.mean(0))

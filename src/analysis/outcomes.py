@@ -54,15 +54,16 @@ def _draw_samples(task: Task, images: Tensor, targets: Tensor, outputs: Tensor, 
 
     Args:
         task: what is learned.
-        images: (n, c, y, x) in [0, 1].
+        images: (n, c, *space) in [0, 1].
         targets: as the task has them.
         outputs: (n, k).
         names: of the classes, labels or values.
     """
+    images = colours(images)
     y, x = images.shape[-2:]
     below = ceil(0.36 * x)  # for two lines of text
     rows = ceil(len(images) / _COLUMNS)
-    cells = functional.pad(colours(images), (0, 0, 0, below), value=1.0)
+    cells = functional.pad(images, (0, 0, 0, below), value=1.0)
     blank = torch.ones(rows * _COLUMNS - len(cells), *cells.shape[1:])
     drawn = figure(1.2 * _COLUMNS, 1.25 * rows * (y + below) / x)
     axes = drawn.subplots()

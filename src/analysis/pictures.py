@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import degrees, exp, pi
+from math import ceil, degrees, exp, pi
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from src.analysis.drawing import figure
 from src.analysis.moving import watched
+from src.data.poses import turns
 from src.data.samples import Samples
-from src.data.warp import rotate
+from src.data.warp import warp
 from src.groups import O2, SO2, Dilation, Group, Reflection, Trivial
 from src.models import Field, GConv
 
@@ -38,7 +39,7 @@ def draw_features(samples: Samples, conv: GConv, name: str, run: Callable[[Tenso
     """
     image = samples.shown(samples.images[:1])
     angles = 2 * pi * torch.arange(TURNS, dtype=torch.float64, device=image.device) / TURNS
-    turned = rotate(image.expand(TURNS, -1, -1, -1), angles, border=samples.outside)
+    turned = warp(image.expand(TURNS, *image.shape[1:]), turns(angles, image.dim() - 2), border=samples.outside)
     features = _outputs(conv, lambda: run(samples.normalised(turned)))
     return draw_rotation(turned, features, conv, name)
 
@@ -66,7 +67,8 @@ def draw_filters(conv: GConv, pairs: int = _PAIRS) -> Figure:
     grid, identity = conv.kernel.grid, conv.group.identity
     elements = (identity, grid) if conv.kernel.carried else (grid, identity)
     with torch.no_grad():
-        weight = torch.einsum("oaibyx->oiabyx", conv.weight(*elements)).flatten(2, 3).float().cpu()
+        weight = _flattened(conv.weight(*elements), conv.group.space)
+        weight = torch.einsum("oaibyx->oiabyx", weight).flatten(2, 3).float().cpu()
     o, i = weight.shape[:2]
     chosen = torch.arange(min(pairs, max(o, i)))
     cells = weight[chosen % o, chosen % i].unflatten(1, (conv.elements[0], -1))
@@ -96,7 +98,8 @@ def draw_rotation(turned: Tensor, features: Field, conv: GConv, name: str) -> Fi
         conv: the layer.
         name: of the layer, for the title.
     """
-    values = features.values.unflatten(2, (conv.elements[0], -1))[:, :, :, 0].float().cpu()
+    values = _flattened(features.values, conv.group.space)
+    values = values.unflatten(2, (conv.elements[0], -1))[:, :, :, 0].float().cpu()
     channel = int(values[0].var(1, correction=0).mean((-2, -1)).argmax())
     cells, inputs = values[:, channel], colours(turned)
     along, _ = _axes_labels(conv)
@@ -158,9 +161,22 @@ def _flip(coordinate: float) -> str:
 
 
 def colours(images: Tensor) -> Tensor:
-    """(n, c, y, x) of one or three channels to (n, 3, y, x); of other numbers, the mean over them is shown."""
+    """(n, c, *space) of one or three channels to (n, 3, y, x); of other numbers, the mean over them is shown."""
+    images = projected(images)
     images = images if images.shape[1] in (1, 3) else images.mean(1, keepdim=True)
     return images.float().cpu().expand(-1, 3, -1, -1)
+
+
+def projected(images: Tensor) -> Tensor:
+    """Images (n, c, *space) as (n, c, y, x): the brightest along the first axis of volumes, sequences as strips."""
+    return images.amax(2) if images.dim() == 5 else _flattened(images, images.dim() - 2)
+
+
+def _flattened(values: Tensor, d: int) -> Tensor:
+    """Values (..., *space) as (..., y, x): the plane in the middle of volumes, sequences as strips."""
+    if d == 3:
+        return values.select(-3, values.shape[-3] // 2)
+    return values[..., None, :].expand(*values.shape[:-1], ceil(values.shape[-1] / 8), -1) if d == 1 else values
 
 
 def mosaic(cells: Tensor, gap: float) -> np.ndarray:

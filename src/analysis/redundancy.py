@@ -80,7 +80,7 @@ def spectra(conv: GConv) -> dict[str, Spectrum]:
     """
     with torch.no_grad():
         kernels = conv.weight(conv.group.identity, conv.kernel.grid)
-    return _spectra_of(torch.einsum("oaibyx->aoibyx", kernels).flatten(0, 2), conv)
+    return _spectra_of(torch.einsum("oaib...->aoib...", kernels).flatten(0, 2), conv)
 
 
 def random_spectra(conv: GConv, draws: int = 256) -> dict[str, Spectrum]:
@@ -99,18 +99,19 @@ def random_spectra(conv: GConv, draws: int = 256) -> dict[str, Spectrum]:
 
 @torch.no_grad()
 def _identity_envelope(conv: GConv) -> Tensor:
-    """What multiplies the kernel nets' values for the identity as output element: (b, y, x), float64."""
+    """What multiplies the kernel nets' values for the identity as output element: (b, *taps), float64."""
     envelope = conv.kernel.envelope(conv.group.identity, conv.kernel.grid)[0].double()
-    return envelope.expand(len(conv.kernel.grid), conv.kernel_size, conv.kernel_size)
+    return envelope.expand(len(conv.kernel.grid), *conv.kernel.window.taps)
 
 
 def _spectra_of(kernels: Tensor, conv: GConv) -> dict[str, Spectrum]:
-    """Of kernels (n, b, y, x) on the elements of a layer, along all of the group and along its parts."""
+    """Of kernels (n, b, *taps) on the elements of a layer, along all of the group and along its parts."""
     sizes = [prod(own) for _, own in conv.group.part_sizes(conv.elements)]
     found = {WHOLE: _spectrum(kernels, _forced(conv))}
     for part, name in enumerate(_part_names(conv.group)) if len(sizes) > 1 else ():
         if sizes[part] > 1:
-            slices = kernels.unflatten(1, sizes).movedim(1 + part, -3).flatten(0, -4)
+            others = kernels.flatten(2).unflatten(1, sizes)
+            slices = others.movedim(1 + part, -2).flatten(0, -3)
             found[name] = _spectrum(slices, _forced(conv, part))
     return {name: of for name, of in found.items() if of is not None}
 
@@ -133,7 +134,7 @@ def _forced(conv: GConv, part: int | None = None) -> bool:
 
 
 def _spectrum(kernels: Tensor, forced: bool = False) -> Spectrum | None:
-    """Of kernels (n, b, y, x) as n matrices (b, y x), in float64.
+    """Of kernels (n, b, *taps) as n matrices (b, y x), in float64.
 
     Args:
         kernels: those that are zero or not finite are left out.

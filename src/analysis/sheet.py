@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from src.analysis.drawing import figure
-from src.analysis.pictures import label_cells, mosaic
+from src.analysis.pictures import label_cells, mosaic, projected
 
 ROWS = 20
 """At most so many classes are shown."""
@@ -28,7 +28,7 @@ def contact_sheet(
     """Draw samples, class by class, pixels as squares.
 
     Args:
-        columns: by heading, the same samples (n, c, y, x) with one or three channels, uint8 or floating point in
+        columns: by heading, the same samples (n, c, *space) with one or three channels, uint8 or floating point in
             [0, 1]; what is outside is clipped.
         labels: (n,), in which row each of them is, from 0.
         names: of the rows; of more than 20 the first are shown, and the caption says so.
@@ -37,6 +37,7 @@ def contact_sheet(
     Raises:
         ValueError: if shapes do not fit to each other.
     """
+    columns = {heading: projected(images) for heading, images in columns.items()}
     _check(columns, labels)
     if len(names) > ROWS:
         caption = [*caption, f"These are the first {ROWS} of {len(names)} classes."]

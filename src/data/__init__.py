@@ -7,12 +7,14 @@ from src.data.io.fetch import ChecksumError, DownloadError
 from src.data.lazy import Lazy
 from src.data.sets.cifar import Cifar10, Cifar100
 from src.data.sets.digits import Digits
+from src.data.sets.digits3d import Digits3d
 from src.data.sets.galaxy10 import Galaxy10, Galaxy10Decals
 from src.data.sets.mnist import Mnist
 from src.data.sets.mnist_rot import MnistRot, MnistRotOfficial
 from src.data.sets.own import H5, Npz
 from src.data.sets.pcam import Pcam
 from src.data.sets.pictures import ImageFolder
+from src.data.sets.sequences import PixelSequences
 from src.data.sets.stl10 import Stl10
 from src.data.sources import Card, Pool, Pools, Source, Split, Splits, Statistics, statistics
 from src.data.warp import rotate, warp
@@ -25,6 +27,7 @@ __all__ = [
     "Cifar10",
     "Cifar100",
     "Digits",
+    "Digits3d",
     "DownloadError",
     "Galaxy10",
     "Galaxy10Decals",
@@ -36,6 +39,7 @@ __all__ = [
     "MnistRotOfficial",
     "Npz",
     "Pcam",
+    "PixelSequences",
     "Pool",
     "Pools",
     "Source",

@@ -16,25 +16,23 @@ import torch
 from torch import Tensor
 
 from src.data.draw import RANGE, is_range
+from src.data.poses import magnifications, rotation_numbers, rotations
 from src.data.tables import uniform_table
 from src.data.warp import Border, Mode, check_border, crop, warp
-from src.groups import SO2, Dilation
 from src.require import is_number, require, require_choice, require_whole
-
-COLUMNS = ("angle", "scale", "flip y", "flip x", "shift y", "shift x", "hole y", "hole x")
 
 
 class Parameters(NamedTuple):
     """What happens to each of n images; None where nothing does."""
 
     matrices: Tensor | None = None
-    """(n, 2, 2), rotation and scaling about the centre."""
+    """(n, d, d), rotation and scaling about the centre."""
     shifts: Tensor | None = None
-    """(n, 2), whole pixels (y, x)."""
+    """(n, d), whole pixels."""
     mirrored: Tensor | None = None
-    """(n, 2) of bool, axes (y, x) that are reversed."""
+    """(n, d) of bool, axes that are reversed."""
     holes: Tensor | None = None
-    """(n, 2), the pixel (y, x) at the centre of what is cut out."""
+    """(n, d), the pixel at the centre of what is cut out."""
 
     def at(self, rows: Tensor, device: torch.device) -> Parameters:
         """Those of some of the images, on the device of theirs."""
@@ -46,13 +44,14 @@ class Augmentation:
     """What may happen to a training image, in this order; everything is off by default.
 
     Args:
-        rotate: degrees each way; 180 is the whole circle.
+        rotate: the largest angle in degrees, each way; 180 is any rotation. Of volumes, about any axis; of sequences
+            there are none.
         scale: [low, high], the range of a log-uniform magnification; None is off.
         crop: pixels each way by which the image is shifted: a random crop of the image padded by so many.
-        flip: left and right exchanged, by a coin.
+        flip: left and right exchanged, by a coin; a sequence reversed.
         flip_y: top and bottom exchanged, by a coin.
-        cutout: side of a square in pixels whose centre is anywhere in the image, replaced by the mean colour.
-        mode: interpolation of rotation and scaling, which share one: "bilinear" or "bicubic".
+        cutout: side of a square, or cube, in pixels whose centre is anywhere in the image, replaced by the mean colour.
+        mode: interpolation of rotation and scaling, which share one: "bilinear" or, but for volumes, "bicubic".
         border: what lies outside an image: "zeros", "edge" or "reflect".
 
     Reference (cutout): Improved Regularization of Convolutional Neural Networks with Cutout (DeVries and Taylor, 2017).
@@ -92,17 +91,18 @@ class Augmentation:
         return any((self.rotate, self.scale, self.crop, self.flip, self.flip_y, self.cutout))
 
     def table(self, n: int, size: Sequence[int], *key: str | int) -> Parameters:
-        """Draw the parameters of n images of `size` (y, x): a pure function of the key, for instance (seed, epoch)."""
-        return self.parameters(uniform_table(n, "augment", *key, columns=len(COLUMNS)), size)
+        """Draw the parameters of n images of a size: a pure function of the key, for instance (seed, epoch)."""
+        return self.parameters(uniform_table(n, "augment", *key, columns=sum(columns(len(size)))), size)
 
     def parameters(self, uniform: Tensor, size: Sequence[int]) -> Parameters:
-        """What numbers in [0, 1), (n, 8), mean for n images of `size` (y, x)."""
-        turn, magnify, flips, shifts, holes = uniform.split([1, 1, 2, 2, 2], dim=1)
+        """What numbers in [0, 1), (n, 8) for images of two dimensions, mean for n images of a size."""
+        turn, magnify, flips, shifts, holes = uniform.split(columns(len(size)), dim=1)
         sides = torch.tensor(tuple(size))
+        may_flip = torch.tensor([False, self.flip_y, self.flip][-len(size) :])
         return Parameters(
-            matrices=self._matrices(turn, magnify) if self.rotate or self.scale else None,
+            matrices=self._matrices(turn, magnify, len(size)) if self.rotate or self.scale else None,
             shifts=((2 * self.crop + 1) * shifts).long() - self.crop if self.crop else None,
-            mirrored=(flips < 0.5) & torch.tensor([self.flip_y, self.flip]) if self.flip or self.flip_y else None,
+            mirrored=(flips < 0.5) & may_flip if self.flip or self.flip_y else None,
             holes=(sides * holes).long() if self.cutout else None,
         )
 
@@ -110,33 +110,43 @@ class Augmentation:
         """Apply parameters to images.
 
         Args:
-            images: (n, c, y, x), uint8 or floating point, not yet normalised, so that black is zero.
+            images: (n, c, *space), uint8 or floating point, not yet normalised, so that black is zero.
             parameters: of these n images, on their device.
-            mean: (c, 1, 1), the colour of what is cut out, on the scale of the images.
+            mean: (c, 1, ...), the colour of what is cut out, on the scale of the images.
 
         Returns:
-            (n, c, y, x), new; floating point where something was interpolated or cut out.
+            (n, c, *space), new; floating point where something was interpolated or cut out.
         """
         matrices, shifts, mirrored, holes = parameters
         if matrices is not None:
             images = warp(images if images.is_floating_point() else images.float(), matrices, self.mode, self.border)
         if shifts is not None or mirrored is not None:
-            corners = mirrored.new_zeros(len(images), 2, dtype=torch.int64) if shifts is None else shifts
+            corners = torch.zeros_like(mirrored, dtype=torch.int64) if shifts is None else shifts
             images = crop(images, corners, border=self.border, mirrored=mirrored)
         return images if holes is None else _cut(images, holes, self.cutout, mean)
 
-    def _matrices(self, turn: Tensor, magnify: Tensor) -> Tensor:
-        angles = (2 * turn - 1) * self.rotate * pi / 180
+    def _matrices(self, turn: Tensor, magnify: Tensor, d: int) -> Tensor:
         low, high = map(log, self.scale or (1, 1))
-        return SO2().matrix(angles) @ Dilation().matrix(low + (high - low) * magnify)
+        return rotations(turn, d, self.rotate * pi / 180) @ magnifications(low + (high - low) * magnify, d)
+
+    def check(self, d: int) -> None:
+        """Raises ValueError for what images of d dimensions cannot have done to them."""
+        for name in ("rotate", "flip_y") if d == 1 else ():
+            require(f"augment.{name}", getattr(self, name), not getattr(self, name), "off for sequences")
+        require("augment.mode", self.mode, d < 3 or self.mode == "bilinear", "bilinear for volumes")
+
+
+def columns(d: int) -> list[int]:
+    """How many numbers an image of d dimensions takes: for its rotation, magnification, flips, shift and hole."""
+    return [rotation_numbers(d), 1, d, d, d]
 
 
 def _cut(images: Tensor, holes: Tensor, side: int, colour: Tensor) -> Tensor:
-    """Paint a square of `side` pixels about the pixel (y, x) of each hole; what of it lies outside is lost."""
-    near = []
-    for axis, pixels in enumerate(images.shape[-2:]):
+    """Paint a square of `side` pixels about the pixel of each hole; what of it lies outside is lost."""
+    hole = colour.new_ones(len(images), 1)
+    for axis, pixels in enumerate(images.shape[2:]):
         offset = torch.arange(pixels, device=images.device) - (holes[:, axis, None] - side // 2)
-        near.append(((offset >= 0) & (offset < side)).to(colour.dtype))
-    hole = (near[0][:, :, None] * near[1][:, None])[:, None]
+        near = ((offset >= 0) & (offset < side)).to(colour.dtype)
+        hole = hole[..., None] * near.unflatten(1, (*[1] * (axis + 1), -1))
     # Of zeros and ones, so exact; twice as fast as a choice by a mask.
     return (images * (1 - hole)).add_(hole * colour)

@@ -71,7 +71,7 @@ class ImageDataModule(LightningDataModule):
         self.classes, self.targets = self.source.classes, self.source.targets
         """How many there are, and what they are: see `Source`."""
         self.channels, self.size = self.source.channels, self.source.size
-        """Of images; (y, x) in pixels."""
+        """Of images; their sides in pixels, (x), (y, x) or (z, y, x)."""
         self.augmentation = self._augmentation(augment)
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
@@ -160,7 +160,9 @@ class ImageDataModule(LightningDataModule):
                 "choose a file of configs/augment with augment=NAME."
             )
         given = dict(augment or {})
-        return Augmentation(**given | {"border": given.get("border") or self.source.border})
+        augmentation = Augmentation(**given | {"border": given.get("border") or self.source.border})
+        augmentation.check(len(self.size))
+        return augmentation
 
     def _limited(self, name: str, split: Split) -> Split:
         limit, n = self.limits[name], len(split.labels)

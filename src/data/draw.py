@@ -14,6 +14,7 @@ from src.require import is_number, require
 SPLITS = ("train", "val", "test")
 RANGE = "null or [low, high] with 0 < low <= high"
 """What a range of magnifications must be."""
+_SIDES = {1: "[x]", 2: "a pair [y, x]", 3: "a triple [z, y, x]"}
 
 
 class Fold(NamedTuple):
@@ -137,19 +138,19 @@ def shares(counts: Sequence[float]) -> tuple[float, ...]:
     return tuple(given)
 
 
-def canvas(size: int | Sequence[int], min_size: int = 2) -> tuple[int, int]:
-    """`size` as (y, x): one number for a square, or a pair.
+def canvas(size: int | Sequence[int], min_size: int = 2, d: int = 2) -> tuple[int, ...]:
+    """`size` as d sides: one number for all, or one for each.
 
     Raises:
         ValueError: if it is neither, or below `min_size` pixels.
     """
-    pair = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
-    fits = len(pair) == 2 and all(type(n) is int and n >= min_size for n in pair)
-    require("size", size, fits, f"a number of pixels or a pair [y, x], each at least {min_size}")
-    return pair[0], pair[1]
+    sides = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size,) * d
+    fits = len(sides) == d and all(type(n) is int and n >= min_size for n in sides)
+    require("size", size, fits, f"a number of pixels or {_SIDES[d]}, each at least {min_size}")
+    return sides
 
 
-def rotations(rotate: bool | Mapping[str, bool] | None) -> dict[str, bool]:
+def turned_splits(rotate: bool | Mapping[str, bool] | None) -> dict[str, bool]:
     """Which splits are rotated; those left out stay upright.
 
     Raises:

@@ -13,12 +13,12 @@ from src.data.warp import Border
 
 @dataclass(frozen=True)
 class Lazy:
-    """n images behind a function; indexed as a tensor (n, c, y, x) is, by a tensor of indices or a slice.
+    """n images behind a function; indexed as a tensor (n, c, *space) is, by a tensor of indices or a slice.
 
     Args:
-        read: rows (m,) -> images (m, c, y, x) in uint8; it must survive pickling, which takes it to other processes.
+        read: rows (m,) -> images (m, c, *space) in uint8; it must survive pickling, which takes it to other processes.
         rows: (n,), which rows these images are.
-        shape: (n, c, y, x); images of another size are brought to it.
+        shape: (n, c, *space); images of another size are brought to it.
         border: what that brings in.
 
     Example:
@@ -30,7 +30,7 @@ class Lazy:
 
     read: Callable[[Tensor], Tensor]
     rows: Tensor
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     border: Border = "zeros"
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class Lazy:
         """A subset, still unread."""
         return replace(self, rows=self.rows[index], shape=(len(index), *self.shape[1:]))
 
-    def fitted(self, size: tuple[int, int], border: Border) -> Lazy:
+    def fitted(self, size: tuple[int, ...], border: Border) -> Lazy:
         """The same images on another canvas, still unread."""
         return replace(self, shape=(*self.shape[:2], *size), border=border)
 

@@ -27,7 +27,7 @@ _Cut = tuple[int, Tensor, Tensor, Tensor]
 
 
 class ImageBatches(Dataset[_Cut]):
-    """A split, cut by (epoch, indices) and finished as normalised images (n, c, y, x) in float32, and labels (n,).
+    """A split, cut by (epoch, indices) and finished as normalised images (n, c, *space) in float32, and labels (n,).
 
     Args:
         split: images and labels.
@@ -43,7 +43,7 @@ class ImageBatches(Dataset[_Cut]):
         self.split = split
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
-        self.mean, self.std = (value[:, None, None] for value in statistics)
+        self.mean, self.std = (value[:, *[None] * (len(split.images.shape) - 2)] for value in statistics)
         self.scale, self.shift = 1 / (255 * self.std), -self.mean / self.std
         self._drawn: tuple[int, Parameters] | None = None
 
@@ -65,17 +65,17 @@ class ImageBatches(Dataset[_Cut]):
         return normalised, labels.to(device, non_blocking=True)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images (n, c, y, x) in [0, 1] as a net takes them, by the mean and deviation of the training images."""
+        """Images (n, c, *space) in [0, 1] as a net takes them, by the mean and deviation of the training images."""
         return (images - self.mean.to(images)) / self.std.to(images)
 
     def denormalise(self, images: Tensor) -> Tensor:
-        """Normalised images (n, c, y, x) as they were before, clamped to [0, 1]."""
+        """Normalised images (n, c, *space) as they were before, clamped to [0, 1]."""
         return (images * self.std.to(images) + self.mean.to(images)).clamp(0, 1)
 
     def _table(self, epoch: int) -> Parameters:
         """What happens to every sample in an epoch, drawn once."""
         if self._drawn is None or self._drawn[0] != epoch:
-            size = self.split.images.shape[-2:]
+            size = self.split.images.shape[2:]
             self._drawn = epoch, self.augmentation.table(len(self), size, self.seed, epoch)
         return self._drawn[1]
 

@@ -2,78 +2,93 @@ r"""Putting uint8 images on a canvas: turned and scaled in one interpolation, or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from src.data.warp import Border, crop, warp
-from src.groups import SO2, Dilation
+from src.data.warp import Border, crop, sharpest, warp
+
+_MEAN_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
 def pose(
     images: Tensor,
-    angles: Tensor,
-    scales: Tensor,
-    size: tuple[int, int],
+    matrices: Tensor,
+    size: Sequence[int],
     border: Border = "zeros",
     chunk: int = 1000,
 ) -> Tensor:
-    """Rotate and scale about the centre in one bicubic interpolation, clamp and round: the same bytes for any chunk.
+    """Turn and scale about the centre in one interpolation, clamp and round: the same bytes for any chunk.
 
-    An image that is made smaller is sampled more finely and averaged, ceil(1 / scale) samples a pixel each way, so that
-    it is not aliased; at scale 1 and above that is one sample, and multiples of pi/2 move pixels onto pixels.
+    It is cubic, and in volumes linear. An image that is made smaller is sampled more finely and averaged, ceil(1 /
+    scale) samples a pixel along each axis, so that it is not aliased; at scale 1 and above that is one sample, and
+    quarter turns move pixels onto pixels.
 
     Args:
-        images: (n, c, y, x), uint8.
-        angles: (n,), radians.
-        scales: (n,), magnifications.
-        size: (y, x) of the result.
+        images: (n, c, *space), uint8.
+        matrices: (n, d, d), rotations times magnifications.
+        size: of the result.
         border: what lies outside an image.
         chunk: images resampled at a time, which bounds the memory.
 
     Returns:
         (n, c, *size), uint8.
     """
+    d = len(size)
     result = torch.empty(len(images), images.shape[1], *size, dtype=torch.uint8)
-    matrices = SO2().matrix(angles.double()[:, None]) @ Dilation().matrix(scales.double().log()[:, None])
-    samples = (1 / scales.double() - 1e-9).ceil().clamp(min=1).int()
+    scales = torch.linalg.det(matrices).abs() ** (1 / d)
+    samples = (1 / scales - 1e-9).ceil().clamp(min=1).int()
     for fine in samples.unique().tolist():
-        for rows in (samples == fine).nonzero()[:, 0].split(ceil(chunk / fine**2)):
-            canvas = (fine * size[0], fine * size[1])
-            warped = warp(images[rows].float(), fine * matrices[rows], "bicubic", border, canvas)
-            result[rows] = _bytes(functional.avg_pool2d(warped, fine))
+        for rows in (samples == fine).nonzero()[:, 0].split(ceil(chunk / fine**d)):
+            canvas = [fine * side for side in size]
+            warped = warp(images[rows].float(), fine * matrices[rows], sharpest(d), border, canvas)
+            result[rows] = _bytes(_MEAN_POOL[d](warped, fine))
     return result
 
 
-def fit(images: Tensor, size: tuple[int, int], border: Border = "zeros", chunk: int = 1000) -> Tensor:
-    """Bring images to a size, each axis for itself: a border around smaller ones, antialiased bilinear for larger ones.
+def fit(images: Tensor, size: Sequence[int], border: Border = "zeros", chunk: int = 1000) -> Tensor:
+    """Bring images to a size, each axis for itself: a border around smaller ones, antialiased linear for larger ones.
 
     The border is central; where it is odd, the extra row is at the bottom and the extra column at the right.
 
     Args:
-        images: (n, c, y, x), uint8.
-        size: (y, x) wanted.
+        images: (n, c, *space), uint8.
+        size: wanted.
         border: what lies outside an image.
         chunk: images resampled at a time, which bounds the memory.
 
     Returns:
         (n, c, *size), uint8.
     """
-    if images.shape[-2:] == size:
+    if images.shape[2:] == tuple(size):
         return images
-    return torch.cat([_fitted(part, size, border) for part in images.split(chunk)])
+    return torch.cat([_fitted(part, tuple(size), border) for part in images.split(chunk)])
 
 
-def _fitted(images: Tensor, size: tuple[int, int], border: Border) -> Tensor:
-    y, x = (min(pair) for pair in zip(size, images.shape[-2:], strict=True))
-    if images.shape[-2:] != (y, x):
-        images = _bytes(functional.interpolate(images.float(), (y, x), mode="bilinear", antialias=True))
-    if (y, x) == size:
+def _fitted(images: Tensor, size: tuple[int, ...], border: Border) -> Tensor:
+    inner = tuple(min(pair) for pair in zip(size, images.shape[2:], strict=True))
+    if images.shape[2:] != inner:
+        images = _bytes(_shrunk(images.float(), inner))
+    if inner == size:
         return images
-    corners = -torch.tensor([(size[0] - y) // 2, (size[1] - x) // 2])
-    return crop(images, corners.expand(len(images), 2), size, border)
+    corners = -torch.tensor([(side - own) // 2 for side, own in zip(size, inner, strict=True)])
+    return crop(images, corners.expand(len(images), -1), size, border)
+
+
+def _shrunk(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Antialiased linear interpolation: in planes, of which a sequence is a row; then along what axis is left."""
+    if len(size) == 1:
+        return _shrunk(images[:, :, None], (1, *size))[:, :, 0]
+    planes = functional.interpolate(images.flatten(1, -3), size[-2:], mode="bilinear", antialias=True)
+    images = planes.unflatten(1, images.shape[1:-2])
+    if len(size) == 2:
+        return images
+    columns = images.flatten(3)
+    columns = functional.interpolate(columns, (size[0], columns.shape[-1]), mode="bilinear", antialias=True)
+    return columns.unflatten(-1, size[1:])
 
 
 def _bytes(images: Tensor) -> Tensor:

@@ -8,19 +8,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from math import pi, prod
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from src.data.draw import SPLITS, Fold, canvas, draw, rotations, scalings, shares
+from src.data.draw import SPLITS, Fold, canvas, draw, scalings, shares, turned_splits
 from src.data.io.store import digest, stored
 from src.data.lazy import Images, Lazy
+from src.data.poses import magnifications, rotation_numbers, rotations
 from src.data.resample import fit, pose
 from src.data.tables import generator, uniform_table
 from src.data.warp import Border, check_border
+from src.require import require
 
 VERSION = 2
 """To be raised whenever other bytes are derived from the same originals: it is in the names of derived files."""
@@ -30,7 +32,7 @@ class Split(NamedTuple):
     """Images with their labels and with their numbers in the original data."""
 
     images: Images
-    """(n, c, y, x), uint8; a tensor, or read when asked for."""
+    """(n, c, *space), uint8; a tensor, or read when asked for."""
     labels: Tensor
     """What is to be learned, as `Source.targets` says: (n,) or (n, k)."""
     ids: Tensor
@@ -53,7 +55,7 @@ class Pool(NamedTuple):
     """Images as they are published."""
 
     images: Images
-    """(n, c, y, x), uint8."""
+    """(n, c, *space), uint8."""
     labels: Tensor
     """As `Source.targets` says: (n,) or (n, k)."""
 
@@ -91,15 +93,15 @@ class Source(ABC):
 
     Args:
         cache: folder of what is derived: generated images, statistics; None keeps nothing.
-        size: canvas in pixels, a number or [y, x]: a border is put around smaller images, larger ones are shrunk with
-            antialiasing. None is the size of the originals.
+        size: canvas in pixels, a number or one for each axis, such as [y, x]: a border is put around smaller images,
+            larger ones are shrunk with antialiasing. None is the size of the originals.
         seed: decides the split, the rotations and the scales.
         counts: images for training and validation, drawn from what is published for learning, or for training,
             validation and testing, drawn from all there is; whole numbers, or fractions that are at most 1 in all.
             Every class has its share of every split. None is what the publisher recommends.
         fold, folds: use part `fold`, counted from 0, of `folds` equal parts of what `counts` gives for training and
             validation to validate, and the others to train.
-        rotate: which of train, val and test are rotated, one uniform angle per image; true or false is for all.
+        rotate: which of train, val and test are rotated, one uniform rotation per image; true or false is for all.
         scale: range [low, high] of the uniform magnification of every image, one for all or by split; null is none.
         border: what a rotation or a larger canvas brings in: "zeros", "edge" or "reflect". None is the source's own.
 
@@ -115,8 +117,8 @@ class Source(ABC):
     labels: tuple[str, ...]
     """Names of the classes, by label; or of the labels, or of the values."""
     channels: int
-    native: tuple[int, int]
-    """(y, x) of the originals in pixels."""
+    native: tuple[int, ...]
+    """Of the originals in pixels: (x) of sequences, (y, x) of images, (z, y, x) of volumes."""
     recommended: Sequence[float] = (0.8, 0.1, 0.1)
     """`counts` if none are given."""
     default_border: Border = "zeros"
@@ -141,11 +143,13 @@ class Source(ABC):
         border: Border | None = None,
     ) -> None:
         self.cache = None if cache is None else Path(cache)
-        self.size = self.native if size is None else canvas(size, self.min_size)
+        self.size = self.native if size is None else canvas(size, self.min_size, len(self.native))
         self.seed = seed
         self.counts = shares(self.recommended if counts is None else counts)
         self.fold = Fold.of(fold, folds)
-        self.rotate = rotations(rotate)
+        self.rotate = turned_splits(rotate)
+        turned = any(self.rotate.values())
+        require("rotate", rotate, len(self.size) > 1 or not turned, "false for sequences, which have no rotations")
         self.scale = scalings(scale)
         self.border = self.default_border if border is None else border
         check_border(self.border)
@@ -216,15 +220,16 @@ class Source(ABC):
             return split._replace(images=split.images.fitted(self.size, self.border))
         if upright:
             return split._replace(images=fit(split.images, self.size, self.border))
-        turn = uniform_table(n, f"{self.name} rotation", self.seed)[split.ids, 0]
-        magnify = uniform_table(n, f"{self.name} scale", self.seed)[split.ids, 0]
+        d = len(self.size)
+        turn = uniform_table(n, f"{self.name} rotation", self.seed, columns=rotation_numbers(d))[split.ids]
+        magnify = uniform_table(n, f"{self.name} scale", self.seed)[split.ids]
         low, high = self.scale[name] or (1, 1)
-        angles = 2 * pi * turn * self.rotate[name]
-        scales = self.magnification * (low + (high - low) * magnify)
+        turned = rotations(turn, d) if self.rotate[name] else torch.eye(d, dtype=torch.float64).expand(len(turn), d, d)
+        matrices = turned @ magnifications((self.magnification * (low + (high - low) * magnify)).log(), d)
         # Shrunk first if need be, so that the rotation is about the centre of the canvas whatever its parity.
-        smaller = (min(self.size[0], split.images.shape[2]), min(self.size[1], split.images.shape[3]))
+        smaller = tuple(min(pair) for pair in zip(self.size, split.images.shape[2:], strict=True))
         images = split.images if self.magnification != 1 else fit(split.images, smaller)
-        return split._replace(images=pose(images, angles, scales, self.size, self.border))
+        return split._replace(images=pose(images, matrices, self.size, self.border))
 
 
 def _joined(*splits: Split) -> Split:
@@ -251,7 +256,7 @@ def keep(file: Path | None, make: Callable[[], _Parts], parts: type[_Parts], par
 
 
 def statistics(images: Images, chunk: int = 2**24) -> Statistics:
-    """Mean and deviation of training images, (n, c, y, x) in uint8, read so many numbers at a time.
+    """Mean and deviation of training images, (n, c, *space) in uint8, read so many numbers at a time.
 
     Sums are integers, so the result depends neither on order nor on the chunk. A constant channel has deviation 1/255,
     the step between two grey values, so that it can be divided by.
@@ -261,7 +266,8 @@ def statistics(images: Images, chunk: int = 2**24) -> Statistics:
     for start in range(0, len(images), step):
         values = images[start : start + step].to(torch.int64)
         count += values.numel() // values.shape[1]
-        total, square = total + values.sum((0, 2, 3)), square + values.square().sum((0, 2, 3))
+        values = values.flatten(2)
+        total, square = total + values.sum((0, 2)), square + values.square().sum((0, 2))
     mean = total.double() / count
     std = (square.double() / count - mean.square()).clamp(min=1).sqrt()
     return Statistics((mean / 255).float(), (std / 255).float())

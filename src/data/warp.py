@@ -1,12 +1,14 @@
-r"""Moving images of the plane: by matrices, which interpolates, and by whole pixels, which does not.
+r"""Moving images of d dimensions: by matrices, which interpolates, and by whole pixels, which does not.
 
-A matrix acts on plane vectors u = (y, x), y pointing down, about the image centre: result(u) = image(matrix^-1 u), as a
-group element acts on a function. A rotation by pi/2 is `torch.rot90(image, 1, (-2, -1))`.
+A matrix acts on vectors u = (x), (y, x) or (z, y, x), y pointing down, about the image centre: result(u) =
+image(matrix^-1 u), as a group element acts on a function. In the plane a rotation by pi/2 is
+`torch.rot90(image, 1, (-2, -1))`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Literal, get_args
 
 import torch
@@ -33,11 +35,12 @@ def warp(
     """Resample every image under its own matrix.
 
     Args:
-        images: (n, c, y, x), floating point.
-        matrices: (n, 2, 2), invertible, acting on (y, x) in pixels, so non-square images are not distorted.
-        mode: "bilinear", or "bicubic" (sharper; may overshoot the range of the images).
+        images: (n, c, *space), floating point: sequences, images or volumes.
+        matrices: (n, d, d), invertible, acting on vectors in pixels, so images of unequal sides are not distorted.
+        mode: "bilinear", which is linear along every axis, or "bicubic" (sharper; may overshoot the range of the
+            images; not for volumes).
         border: what lies outside an image: "zeros", "edge" or "reflect".
-        size: (y, x) of the result, whose centre is the centre of the images; None is the size of the images.
+        size: of the result, whose centre is the centre of the images; None is the size of the images.
 
     Returns:
         (n, c, *size), each image independent of the others in the batch, to the last bit.
@@ -52,18 +55,35 @@ def warp(
     """
     _check(images, matrices, mode)
     check_border(border)
-    y, x = images.shape[-2:] if size is None else size
-    half = torch.tensor([images.shape[-1] - 1, images.shape[-2] - 1], dtype=torch.float64, device=images.device) / 2
+    sizes = images.shape[2:] if size is None else size
+    half = (torch.tensor(images.shape[:1:-1], dtype=torch.float64, device=images.device) - 1) / 2
     # As grid_sample wants it, x before y.
     inverse = _inverse(_snap(matrices.to(images.device, torch.float64))).flip(1) / half[:, None]
     # Sums of products and no matrix product: those round differently for different numbers of images. What is left to
     # do for every pixel is one sum, in the precision of the images.
-    down = (inverse[:, :, :1] * _centred(y, images.device)).to(images.dtype)
-    right = (inverse[:, :, 1:] * _centred(x, images.device)).to(images.dtype)
-    # Two planes, because sums along rows are fast, and rows of pairs are not; bicubic sampling is slow on planes.
-    grid = (down[:, :, :, None] + right[:, :, None]).movedim(1, -1)
-    grid = grid.contiguous() if mode == "bicubic" else grid
+    lines = [inverse[:, :, [axis]] * _centred(n, images.device) for axis, n in enumerate(sizes)]
+    # A plane for each coordinate, as sums along rows are fast, and rows of pairs are not.
+    grid = reduce(_outer_sum, [line.to(images.dtype) for line in lines]).movedim(1, -1)
+    if len(sizes) == 1:  # grid_sample has no sequences: they are images of one row
+        row = functional.pad(grid, (0, 1))[:, None]
+        return _sample(images[:, :, None], row, mode, border)[:, :, 0]
+    return _sample(images, grid, mode, border)
+
+
+def _sample(images: Tensor, grid: Tensor, mode: Mode, border: Border) -> Tensor:
+    """Images at the coordinates of a grid (n, *space, d)."""
+    grid = grid.contiguous() if mode == "bicubic" else grid  # which is slow on planes
     return functional.grid_sample(images, grid, mode=mode, padding_mode=_PADDING[border], align_corners=True)
+
+
+def _outer_sum(one: Tensor, other: Tensor) -> Tensor:
+    """All sums of (n, d, *space) and (n, d, k): (n, d, *space, k)."""
+    return one[..., None] + other.unflatten(2, (*[1] * (one.dim() - 2), -1))
+
+
+def sharpest(d: int) -> Mode:
+    """The best interpolation that there is in d dimensions."""
+    return "bicubic" if d < 3 else "bilinear"
 
 
 def rotate(images: Tensor, angles: Tensor, mode: Mode = "bilinear", border: Border = "zeros") -> Tensor:
@@ -92,31 +112,32 @@ def crop(
     border: Border = "zeros",
     mirrored: Tensor | None = None,
 ) -> Tensor:
-    """Crop every image, beyond its rim if need be: result[y, x] = image[corner + (y, x)].
+    """Crop every image, beyond its rim if need be: result[u] = image[corner + u].
 
     Args:
-        images: (n, c, y, x), any dtype.
-        corners: (n, 2), integers, negative where the crop begins outside.
-        size: (y, x) of the crops; None is the size of the images.
+        images: (n, c, *space), any dtype.
+        corners: (n, d), integers, negative where the crop begins outside.
+        size: of the crops; None is the size of the images.
         border: what lies outside an image.
-        mirrored: (n, 2) of bool, which axes (y, x) of the crops are reversed; None is neither.
+        mirrored: (n, d) of bool, which axes of the crops are reversed; None is none.
 
     Returns:
         (n, c, *size), the same dtype.
     """
     check_border(border)
-    n, c = images.shape[:2]
-    sizes = images.shape[-2:] if size is None else size
+    (n, c), d = images.shape[:2], images.dim() - 2
+    sizes = images.shape[2:] if size is None else size
     if border == "zeros":  # outside is the black row and column that come last
-        images = functional.pad(images, (0, 1, 0, 1))
+        images = functional.pad(images, (0, 1) * d)
     indices = []
-    for axis in (0, 1):
+    for axis in range(d):
         sites = torch.arange(sizes[axis], device=images.device).expand(n, -1)
         if mirrored is not None:
             sites = torch.where(mirrored[:, axis, None], sizes[axis] - 1 - sites, sites)
         indices.append(_inside(sites + corners[:, axis, None], images.shape[2 + axis], border))
-    rows, columns = indices
-    pixels = (rows[:, :, None] * images.shape[-1] + columns[:, None]).flatten(1)
+    pixels, *others = indices
+    for length, along in zip(images.shape[3:], others, strict=True):
+        pixels = (pixels[:, :, None] * length + along[:, None]).flatten(1)
     return images.flatten(2).gather(2, pixels[:, None].expand(-1, c, -1)).unflatten(2, tuple(sizes))
 
 
@@ -147,21 +168,29 @@ def _snap(matrices: Tensor) -> Tensor:
 
 
 def _inverse(matrices: Tensor) -> Tensor:
-    """Of 2 x 2 matrices, a fraction of the time of a general one."""
+    """By cofactors, a fraction of the time of a general one, and each matrix for itself."""
+    if matrices.shape[-1] == 1:
+        return 1 / matrices
+    if matrices.shape[-1] == 3:
+        z, y, x = matrices.unbind(-2)
+        cofactors = torch.stack([torch.linalg.cross(y, x), torch.linalg.cross(x, z), torch.linalg.cross(z, y)], -1)
+        return cofactors / (z * cofactors[..., 0]).sum(-1)[..., None, None]
     (a, b), (c, d) = (row.unbind(-1) for row in matrices.unbind(-2))
     adjugate = torch.stack([d, -b, -c, a], dim=-1).unflatten(-1, (2, 2))
     return adjugate / (a * d - b * c)[..., None, None]
 
 
 def _check(images: Tensor, matrices: Tensor, mode: str) -> None:
-    if images.dim() != 4 or not images.is_floating_point() or min(images.shape[-2:]) < 2:
+    d = images.dim() - 2
+    if d not in (1, 2, 3) or not images.is_floating_point() or min(images.shape[2:]) < 2:
         raise ValueError(
-            f"`images` must be floating point, (n, c, y, x) of at least 2 x 2 pixels, but got {images.dtype} of shape "
-            f"{tuple(images.shape)}; convert with .float() or add the missing axes."
+            f"`images` must be floating point, (n, c, x), (n, c, y, x) or (n, c, z, y, x) of at least 2 pixels along "
+            f"each axis, but got {images.dtype} of shape {tuple(images.shape)}; convert with .float() or add the "
+            "missing axes."
         )
-    if matrices.shape != (len(images), 2, 2):
+    if matrices.shape != (len(images), d, d):
         raise ValueError(
-            f"`matrices` must be one 2 x 2 matrix per image, {(len(images), 2, 2)}, but got {tuple(matrices.shape)}; "
-            "use expand(len(images), 2, 2) to share one."
+            f"`matrices` must be one {d} x {d} matrix per image, {(len(images), d, d)}, but got "
+            f"{tuple(matrices.shape)}; use expand(len(images), {d}, {d}) to share one."
         )
-    require_choice("mode", mode, get_args(Mode))
+    require_choice("mode", mode, ("bilinear", sharpest(d)))

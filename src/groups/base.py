@@ -1,10 +1,11 @@
-r"""What a group is: a law, an inverse, matrices that act on the plane, coordinates for kernels, and a grid.
+r"""What a group is: a law, an inverse, matrices that act on a space R^d, coordinates for kernels, and a grid.
 
 An element of H is a vector of real coordinates, a set of n elements is a tensor (n, dim). There are no element
 objects and no parameters: a group is a frozen dataclass, equal by value. Elements are a handful of numbers, so `grid`
 and `random` return them as float64 on the CPU: they are exact there, cost nothing and never make a GPU wait.
 
-Plane vectors are u = (y, x) with y pointing down, as pixels are indexed; matrices act on them from the left.
+Vectors of the space are in the order in which pixels are indexed: u = (x) in sequences, (y, x) with y pointing down in
+images, (z, y, x) in volumes. Matrices act on them from the left.
 """
 
 from __future__ import annotations
@@ -23,24 +24,30 @@ from torch import Tensor
 class Axis(NamedTuple):
     """One coordinate that a kernel depends on: its topology, and how many lattice sites resolve it.
 
-    A `circle` of n sites closes on itself; a `plane`, `interval` or `points` axis has sites from -1 to 1 inclusive.
+    A `circle` of n sites closes on itself; a `space`, `interval` or `points` axis has sites from -1 to 1 inclusive;
+    the sites of `rotations` of R^3 are those of `SO3().grid(n)`.
 
     Example:
         >>> Axis("circle", 8).columns
         2
     """
 
-    kind: Literal["plane", "circle", "interval", "points"]
+    kind: Literal["space", "circle", "interval", "points", "rotations"]
     sites: int
 
     @property
     def columns(self) -> int:
-        """Numbers per coordinate: a circle is the pair (cos, sin), so it has no seam."""
-        return 2 if self.kind == "circle" else 1
+        """Numbers per coordinate: a circle is the pair (cos, sin), so it has no seam; rotations are their matrices."""
+        return {"circle": 2, "rotations": 9}.get(self.kind, 1)
+
+    @property
+    def dimension(self) -> int:
+        """Of what is coordinated, whatever the number of columns."""
+        return 3 if self.kind == "rotations" else 1
 
 
 class Group(ABC):
-    """A matrix group H acting on the plane; subclasses give the abstract methods, everything else is derived.
+    """A matrix group H acting on R^d; subclasses give the abstract methods, everything else is derived.
 
     Example:
         >>> from src.groups import SO2
@@ -51,10 +58,12 @@ class Group(ABC):
 
     dim: int
     """Coordinates of an element."""
+    space: int = 2
+    """The dimension d of the space that it acts on: 1 for sequences, 2 for images, 3 for volumes."""
     counts: ClassVar[tuple[str, ...]]
     """What each argument of `grid` counts, for instance ("rotations",)."""
     extent: float = 1.0
-    """Largest dilation: kernels are sampled on [-extent, extent]^2, so that the largest one fills its window."""
+    """Largest dilation: kernels are sampled on [-extent, extent]^d, so that the largest one fills its window."""
 
     @abstractmethod
     def product(self, a: Float[Tensor, "*#batch dim"], b: Float[Tensor, "*#batch dim"]) -> Float[Tensor, "*batch dim"]:
@@ -65,8 +74,8 @@ class Group(ABC):
         """(..., dim) -> (..., dim)."""
 
     @abstractmethod
-    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch 2 2"]:
-        """The homomorphism into GL(2): (..., dim) -> (..., 2, 2)."""
+    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch d d"]:
+        """The homomorphism into GL(d): (..., dim) -> (..., d, d)."""
 
     @abstractmethod
     def chart(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch columns"]:
@@ -115,14 +124,14 @@ class Group(ABC):
         """The parts' elements if `elements` is their product as in `grid`, last varying fastest; else none."""
         return (elements,)
 
-    def act(self, a: Float[Tensor, "*#batch dim"], u: Float[Tensor, "*#batch 2"]) -> Float[Tensor, "*batch 2"]:
-        """Move plane vectors: (..., dim), (..., 2) -> (..., 2), broadcasting."""
+    def act(self, a: Float[Tensor, "*#batch dim"], u: Float[Tensor, "*#batch d"]) -> Float[Tensor, "*batch d"]:
+        """Move vectors: (..., dim), (..., d) -> (..., d), broadcasting."""
         matrix = self.matrix(a)
         dtype = torch.promote_types(matrix.dtype, u.dtype)
         return torch.einsum("...ij,...j->...i", matrix.to(dtype), u.to(dtype))
 
     def det(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch"]:
-        """By how much an element scales areas, |det|: (..., dim) -> (...)."""
+        """By how much an element scales volumes, in images areas, |det|: (..., dim) -> (...)."""
         return torch.linalg.det(self.matrix(a)).abs()
 
     def relative(self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> Float[Tensor, "a b dim"]:
@@ -133,7 +142,7 @@ class Group(ABC):
         """Which elements map a pixel lattice to itself (quarter turns and flips): (..., dim) -> (...) of bool."""
         matrix = self.matrix(a)
         return ((matrix - matrix.round()).abs() < 1e-9).all(-1).all(-1) & (
-            matrix.abs().sum((-2, -1)).sub(2).abs() < 1e-9
+            matrix.abs().sum((-2, -1)).sub(self.space).abs() < 1e-9
         )
 
     def sizes(self, elements: Sequence[int]) -> tuple[int, ...]:
@@ -150,6 +159,12 @@ class Group(ABC):
                 f"{list(elements)}; pass for instance elements={example if self.dim else [1]}."
             )
         return sizes
+
+
+def require_space(space: int) -> None:
+    """Raises ValueError for a dimension that there are no convolutions in."""
+    if space not in (1, 2, 3):
+        raise ValueError(f"`space` must be 1 (sequences), 2 (images) or 3 (volumes), but got {space!r}.")
 
 
 @cache

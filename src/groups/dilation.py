@@ -1,4 +1,4 @@
-"""Dilations of the plane."""
+"""Dilations."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from src.groups.base import Axis, Group
+from src.groups.base import Axis, Group, require_space
 
 
 @dataclass(frozen=True)
 class Dilation(Group):
-    """(R+, x) as log s: the law is addition, nothing is clamped, and area scales by s^2.
+    """(R+, x) as log s: the law is addition, nothing is clamped, and volume scales by s^d.
 
     The group is all of R+; only samples are kept inside [1, max_scale].
 
     Args:
         max_scale: largest sampled scale, above 1.
+        space: the dimension d.
 
     Raises:
-        ValueError: if max_scale is not above 1.
+        ValueError: if max_scale is not above 1, or there is no such space.
 
     Example:
         >>> Dilation(4.0).grid(3).exp().flatten()
@@ -31,10 +32,12 @@ class Dilation(Group):
     """
 
     max_scale: float = 1.74
+    space: int = 2
     dim = 1
     counts = ("scales",)
 
     def __post_init__(self) -> None:
+        require_space(self.space)
         if not self.max_scale > 1:
             raise ValueError(f"`max_scale` must be above 1, but got {self.max_scale}; without dilations use Trivial().")
 
@@ -48,8 +51,8 @@ class Dilation(Group):
     def inverse(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         return -a
 
-    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch 2 2"]:
-        return a.exp()[..., None] * torch.eye(2, dtype=a.dtype, device=a.device)
+    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch d d"]:
+        return a.exp()[..., None] * torch.eye(self.space, dtype=a.dtype, device=a.device)
 
     def chart(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch columns"]:
         return a / log(self.max_scale)

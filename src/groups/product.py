@@ -24,7 +24,8 @@ class Product(Group):
         parts: the groups, each of one part.
 
     Raises:
-        ValueError: if two parts do not commute, such as rotations and reflections (that group is O2).
+        ValueError: if two parts act on different spaces, or do not commute, such as rotations and reflections of the
+            plane (that group is O2).
 
     Example:
         >>> from src.groups import SO2, Dilation
@@ -36,6 +37,12 @@ class Product(Group):
 
     def __init__(self, *parts: Group) -> None:
         object.__setattr__(self, "factors", tuple(part for group in parts for part in group.parts))
+        if len({part.space for part in self.factors}) != 1:
+            raise ValueError(
+                "the parts of a `Product` must act on one space, but "
+                + ", ".join(f"{part} acts on R^{part.space}" for part in self.factors)
+                + "; give Trivial, Reflection and Dilation the `space` of the others."
+            )
         probe = [part.matrix(part.random(4, torch.Generator().manual_seed(0))) for part in self.factors]
         for i, left in enumerate(probe):
             for j, right in enumerate(probe[:i]):
@@ -51,6 +58,10 @@ class Product(Group):
     @property
     def parts(self) -> tuple[Group, ...]:
         return self.factors
+
+    @property
+    def space(self) -> int:
+        return self.factors[0].space
 
     @property
     def dim(self) -> int:
@@ -71,7 +82,7 @@ class Product(Group):
     def inverse(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         return torch.cat([part.inverse(x) for part, x in self._coordinates(a)], -1)
 
-    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch 2 2"]:
+    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch d d"]:
         return reduce(torch.matmul, [part.matrix(x) for part, x in self._coordinates(a)])
 
     def chart(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch columns"]:

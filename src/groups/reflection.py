@@ -1,4 +1,4 @@
-"""Reflections of the plane in one line."""
+"""Reflections."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from src.groups.base import Axis, Group
+from src.groups.base import Axis, Group, require_space
 
 
 @dataclass(frozen=True)
 class Reflection(Group):
-    """Z2 = {0, 1}; the element 1 acts by (y, x) -> (-y, x), a flip upside down.
+    """Z2 = {0, 1}; the element 1 reverses the first axis, (y, x) -> (-y, x), or all axes.
+
+    Args:
+        space: the dimension d.
+        point: whether all axes are reversed, u -> -u.
+
+    Raises:
+        ValueError: if there is no such space.
 
     Example:
         >>> Reflection().matrix(torch.tensor([1.0]))
@@ -21,8 +28,13 @@ class Reflection(Group):
                 [ 0.,  1.]])
     """
 
+    space: int = 2
+    point: bool = False
     dim = 1
     counts = ("reflections",)
+
+    def __post_init__(self) -> None:
+        require_space(self.space)
 
     def product(self, a: Float[Tensor, "*#batch dim"], b: Float[Tensor, "*#batch dim"]) -> Float[Tensor, "*batch dim"]:
         return torch.remainder(a + b, 2)
@@ -30,8 +42,10 @@ class Reflection(Group):
     def inverse(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         return a
 
-    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch 2 2"]:
-        return torch.diag_embed(torch.cat([1 - 2 * a, torch.ones_like(a)], -1))
+    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch d d"]:
+        reversed_axes = self.space if self.point else 1
+        kept = torch.ones_like(a).expand(*a.shape[:-1], self.space - reversed_axes)
+        return torch.diag_embed(torch.cat([(1 - 2 * a).expand(*a.shape[:-1], reversed_axes), kept], -1))
 
     def chart(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch columns"]:
         return 1 - 2 * a

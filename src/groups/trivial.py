@@ -1,4 +1,4 @@
-"""The trivial group: R^2 alone, the plain convolution."""
+"""The trivial group: the space alone, the plain convolution."""
 
 from __future__ import annotations
 
@@ -8,20 +8,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from src.groups.base import Axis, Group
+from src.groups.base import Axis, Group, require_space
 
 
 @dataclass(frozen=True)
 class Trivial(Group):
     """{e}: elements have no coordinates, grids have one element.
 
+    Args:
+        space: the dimension d.
+
+    Raises:
+        ValueError: if there is no such space.
+
     Example:
         >>> Trivial().grid().shape
         torch.Size([1, 0])
     """
 
+    space: int = 2
     dim = 0
     counts = ("identity",)
+
+    def __post_init__(self) -> None:
+        require_space(self.space)
 
     def product(self, a: Float[Tensor, "*#batch dim"], b: Float[Tensor, "*#batch dim"]) -> Float[Tensor, "*batch dim"]:
         return torch.broadcast_tensors(a, b)[0]
@@ -29,8 +39,8 @@ class Trivial(Group):
     def inverse(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         return a
 
-    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch 2 2"]:
-        return torch.eye(2, dtype=a.dtype, device=a.device).expand(*a.shape[:-1], 2, 2)
+    def matrix(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch d d"]:
+        return torch.eye(self.space, dtype=a.dtype, device=a.device).expand(*a.shape[:-1], -1, -1)
 
     def chart(self, a: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch columns"]:
         return a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -17,7 +18,7 @@ _RIM = 1.0
 
 
 class Border(nn.Module):
-    """Leave a field as it is, fade it to zero outside of the disc that its pixels hold, or take its background away.
+    """Leave a field as it is, fade it to zero outside of the disc (or ball) in its frame, or take its background away.
 
     Convolutions see zeros beyond the border. Where a field has other values up to it, they see the frame of a square,
     which does not turn with the image, and from layer to layer the frame reaches further inwards. A disc turns, and is
@@ -28,7 +29,7 @@ class Border(nn.Module):
         kind: `zeros`, `disc` or `background`.
 
     Raises:
-        ValueError: if it is none of these; from a disc, if the pixels are not a square.
+        ValueError: if it is none of these; from a disc, if the sides are not equal.
 
     Example:
         >>> from src.groups import SO2
@@ -49,26 +50,28 @@ class Border(nn.Module):
     def forward(self, field: Field) -> Field:
         if self.kind == "zeros":
             return field
-        y, x = field.values.shape[-2:]
+        size = field.values.shape[3:]
         if self.kind == "background":
-            means = torch.einsum("ncbyx,yx->ncb", field.values, _rim(y, x).to(field.values))
-            return Field(field.values - means[..., None, None], field.elements)
-        if y != x:
-            raise ValueError(f"`border` disc needs square images, but got {y} x {x} pixels; use net.border=zeros.")
-        return Field(field.values * _disc(y, field.values.dtype, field.values.device), field.elements)
+            means = torch.einsum("ncbu,u->ncb", field.values.flatten(3), _rim(size).flatten().to(field.values))
+            return Field(field.values - means.unflatten(-1, (-1, *[1] * len(size))), field.elements)
+        if len(set(size)) > 1:
+            pixels = " x ".join(map(str, size))
+            raise ValueError(f"`border` disc needs square images, but got {pixels} pixels; use net.border=zeros.")
+        return Field(field.values * _disc(tuple(size), field.values.dtype, field.values.device), field.elements)
 
 
-def _rim(y: int, x: int) -> Float[Tensor, "y x"]:
+def _rim(size: Sequence[int]) -> Float[Tensor, "*space"]:
     """The outermost pixels, so that they sum to 1; 0 elsewhere."""
-    rim = torch.ones(y, x)
-    rim[1:-1, 1:-1] = 0
+    rim = torch.ones(*size)
+    rim[(slice(1, -1),) * len(size)] = 0
     return rim / rim.sum()
 
 
 @cache
 @torch.inference_mode(False)
-def _disc(n: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "n n"]:
+def _disc(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Float[Tensor, "*space"]:
     """1 up to n / 2 pixels from the centre, less half of the rim; 0 beyond as much more."""
+    n = size[0]
     line = torch.arange(n, dtype=torch.float64) - (n - 1) / 2
-    radius = (line[:, None].square() + line.square()).sqrt()
+    radius = torch.stack(torch.meshgrid(*[line] * len(size), indexing="ij")).square().sum(0).sqrt()
     return ((n / 2 - radius) / _RIM + 0.5).clamp(0, 1).to(device, dtype)

@@ -1,6 +1,7 @@
 """How the sums of a kernel are taken: which in turn, at what cost, and with which tensors.
 
-Pixels are (n, y, x, b, c) throughout; weights come as a `GroupKernel` makes them, (a, b, y, x, o, i).
+Pixels are (n, *space, b, c) throughout; weights come as a `GroupKernel` makes them, (a, b, u, o, i), with u over the
+taps of the window.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from src.groups import Group
-from src.models.depthwise import depthwise_conv2d
+from src.models.depthwise import depthwise
 from src.models.factorisation import Stage, merge
+from src.models.fft import fft_conv, fft_pays
+from src.models.torch_functions import functions_for
 
 # Multiply-adds of a sum over group elements or pixels alone (no matrix product over channels) take about ten times as
 # long as those of one that runs over input channels too: measured, forward and backward, on two CPU cores.
@@ -95,14 +98,14 @@ def _varying(elements: Tensor, sizes: Sequence[int], part: int) -> Tensor:
     return elements[: prod(sizes[part:]) : prod(sizes[part + 1 :])]
 
 
-def cost(steps: Sequence[Step], out_channels: int, in_channels: int, inputs: int, k: int) -> float:
+def cost(steps: Sequence[Step], out_channels: int, in_channels: int, inputs: int, taps: int) -> float:
     """Multiply-adds per pixel, those of slow sums counted `_SLOW_SUM` times."""
     total, elements = 0.0, inputs
     for step in steps:
         summed = len(step.b) if step.stage.parts else 1
         elements = elements // summed * step.outputs if step.stage.parts else elements
         channels = in_channels if step.stage.input else _SLOW_SUM
-        work = out_channels * elements * summed * channels * (k * k if step.stage.space else 1)
+        work = out_channels * elements * summed * channels * (taps if step.stage.space else 1)
         total += work / 2 if step.halved else work
     return total
 
@@ -114,45 +117,51 @@ def whole(stages: Sequence[Stage], a: Float[Tensor, "a dim"], b: Float[Tensor, "
 
 
 def arrange(
-    step: Step, weight: Float[Tensor, "#a #b #y #x #o #i"], out_channels: int, in_channels: int, k: int
+    step: Step,
+    weight: Float[Tensor, "#a #b #u #o #i"],
+    out_channels: int,
+    in_channels: int,
+    window: Sequence[int],
 ) -> Float[Tensor, ...]:
-    """A weight (a, b, y, x, o, i) as its step wants it."""
+    """A weight (a, b, u, o, i) as its step wants it; `window` counts the taps along each axis."""
     stage = step.stage
     if not stage.space:
         kept = ("ab" if stage.parts else "") + ("oi" if stage.input else "o")
-        return weight[tuple(slice(None) if letter in kept else 0 for letter in "abyxoi")]
-    size = (len(step.a), len(step.b) if stage.parts else 1, k, k, out_channels, in_channels if stage.input else 1)
-    weight = weight.expand(size)
+        return weight[tuple(slice(None) if letter in kept else 0 for letter in "abuoi")]
+    b, i = len(step.b) if stage.parts else 1, in_channels if stage.input else 1
+    weight = weight.expand(len(step.a), b, prod(window), out_channels, i)
     if stage.input:
         # Channels last, as the planes: with gradients, a large kernel is copied once less.
-        return torch.einsum("ayxk->akyx", torch.einsum("abyxoi->aoyxbi", weight).flatten(4).flatten(0, 1))
-    order = "abyxoi->oabiyx" if stage.parts else "abyxoi->aobiyx"
-    return torch.einsum(order, weight).flatten(2, 3).flatten(0, 1)
+        rows = torch.einsum("abuoi->aoubi", weight).flatten(3).flatten(0, 1)
+        return torch.einsum("r...k->rk...", rows.unflatten(1, window))
+    order = "abuoi->oabiu" if stage.parts else "abuoi->aobiu"
+    return torch.einsum(order, weight).flatten(2, 3).flatten(0, 1).unflatten(-1, window)
 
 
-def mix(pixels: Float[Tensor, "n y x b i"], weight: Float[Tensor, ...], step: Step) -> Float[Tensor, "n y x a o"]:
-    """Sum over channels and group elements: (n, y, x, b, i) -> (n, y, x, a, o)."""
+def mix(pixels: Float[Tensor, "n *space b i"], weight: Float[Tensor, ...], step: Step) -> Float[Tensor, "n *space a o"]:
+    """Sum over channels and group elements: (n, *space, b, i) -> (n, *space, a, o)."""
     if step.axes:
-        (part,) = step.stage.parts
-        split = pixels.unflatten(-2, step.axes).movedim(3 + part, -2)
+        (part,), first = step.stage.parts, pixels.dim() - 2
+        split = pixels.unflatten(-2, step.axes).movedim(first + part, -2)
         matrix = weight if step.stage.input else torch.diag_embed(weight)
         mixed = _mix_halves(split, matrix) if step.halved else _mix_matrix(split, matrix)
-        return mixed.movedim(-2, 3 + part).flatten(3, -2)
+        return mixed.movedim(-2, first + part).flatten(first, -2)
     if step.stage.input and step.stage.parts:
         return _mix_halves(pixels, weight) if step.halved else _mix_matrix(pixels, weight)
     # Here einsum is the fastest there is, channels being few.
-    return torch.einsum("nyxbi,oi->nyxbo" if step.stage.input else "nyxbo,abo->nyxao", pixels, weight)
+    return torch.einsum("...bi,oi->...bo" if step.stage.input else "...bo,abo->...ao", pixels, weight)
 
 
 def _mix_matrix(pixels: Tensor, weight: Tensor) -> Tensor:
-    """Sum over (b, i) by one matrix product: (n, y, x, ..., b, i), (a, b, o, i) -> (n, y, x, ..., a, o).
+    """Sum over (b, i) by one matrix product: (n, *space, ..., b, i), (a, b, o, i) -> (n, *space, ..., a, o).
 
     Written as a 1x1 convolution on channels-last planes, which takes half the time of a linear layer on a CPU.
     """
     matrix = torch.einsum("aboi->aobi", weight).flatten(2).flatten(0, 1)
-    planes = torch.einsum("nyxk->nkyx", pixels.flatten(-2).flatten(2, -2))
-    mixed = torch.einsum("nkyx->nyxk", F.conv2d(planes, matrix[..., None, None]))
-    return mixed.unflatten(2, pixels.shape[2:-2]).unflatten(-1, (len(weight), -1))
+    line = pixels.flatten(-2).flatten(1, -2)
+    planes = torch.einsum("npk->nkp", line)[:, :, None]
+    mixed = torch.einsum("nkp->npk", F.conv2d(planes, matrix[..., None, None])[:, :, 0])
+    return mixed.unflatten(1, pixels.shape[1:-2]).unflatten(-1, (len(weight), -1))
 
 
 def _mix_halves(pixels: Tensor, weight: Tensor) -> Tensor:
@@ -164,20 +173,39 @@ def _mix_halves(pixels: Tensor, weight: Tensor) -> Tensor:
     return torch.cat([even + odd, even - odd], -2)
 
 
+class Geometry(NamedTuple):
+    """How a window is moved over an image."""
+
+    stride: int
+    padding: tuple[int, int]
+    """Zeros before and after the image along each axis; where negative, pixels that are left out."""
+    fft: str
+    """`auto`, `always` or `never`."""
+
+
 def convolve(
-    pixels: Float[Tensor, "n y x b i"], weight: Float[Tensor, "_ _ k k"], step: Step, stride: int, padding: int
-) -> Float[Tensor, "n _ _ a o"]:
-    """Sum over space, and over what else the stage sums: (n, y, x, b, i) -> (n, y', x', a, o)."""
+    pixels: Float[Tensor, "n *space b i"], weight: Float[Tensor, "_ _ *window"], step: Step, geometry: Geometry
+) -> Float[Tensor, "n *outputs a o"]:
+    """Sum over space, and over what else the stage sums: (n, *space, b, i) -> (n, *outputs, a, o)."""
     outputs, by_channel = len(step.a), step.stage.parts and not step.stage.input
     channels = pixels.mT.flatten(-2) if by_channel else pixels.flatten(-2)
     if channels.shape[-1] == 1:
         # The stride of a single channel means nothing, but decides the order of the output: this makes it 1.
         channels = channels.squeeze(-1).unsqueeze(-1)
-    planes = torch.einsum("nyxk->nkyx", channels)
-    if step.stage.input or step.stage.parts:
-        groups = planes.shape[1] // weight.shape[1]
-        planes = F.conv2d(planes, weight, stride=stride, padding=padding, groups=groups)
-    else:
-        planes = depthwise_conv2d(planes, weight, stride, padding)
-    folded = torch.einsum("nkyx->nyxk", planes)
+    planes = torch.einsum("n...k->nk...", channels)
+    planes = _convolve(planes, weight, geometry)
+    folded = torch.einsum("nk...->n...k", planes)
     return folded.unflatten(-1, (-1, outputs)).mT if by_channel else folded.unflatten(-1, (outputs, -1))
+
+
+def _convolve(planes: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """(n, c, *space), (o, c / groups, *window) -> (n, o, *outputs), in the way that is fastest."""
+    groups, (before, after) = planes.shape[1] // weight.shape[1], geometry.padding
+    fft = geometry.fft == "always" or (geometry.fft == "auto" and fft_pays(planes, weight, before, after))
+    if fft and geometry.stride == 1:
+        return fft_conv(planes, weight, before, after, groups)
+    if before != after or before < 0:
+        planes, before = F.pad(planes, (before, after) * (planes.dim() - 2)), 0
+    if groups == len(weight) > 1 or (groups == 1 and weight.shape[:2] == (1, 1)):
+        return depthwise(planes, weight, geometry.stride, before)
+    return functions_for(planes).conv(planes, weight, stride=geometry.stride, padding=before, groups=groups)

@@ -9,13 +9,13 @@ One pixel more or less makes an exactly equivariant net an approximate one: "Usi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from torch import nn
 
-from src.models.blocks import SpatialPool
 from src.models.gconv import GConv
+from src.models.pooling import SpatialPool
 from src.require import require_choice
 
 
@@ -43,8 +43,8 @@ def geometries(net: nn.Module) -> Iterator[_Geometry]:
             yield _Geometry(name, module.kernel_size, module.stride, module.padding)
 
 
-def _inexact(net: nn.Module, size: tuple[int, int]) -> list[tuple[_Geometry, int]]:
-    """The layers that are not exact on images of `size` (y, x), with the pixels that each gets."""
+def _inexact(net: nn.Module, size: Sequence[int]) -> list[tuple[_Geometry, int]]:
+    """The layers that are not exact on images of `size`, with the pixels that each gets."""
     found = []
     for n in dict.fromkeys(size):
         for layer in geometries(net):
@@ -54,12 +54,12 @@ def _inexact(net: nn.Module, size: tuple[int, int]) -> list[tuple[_Geometry, int
     return found
 
 
-def check_exact(net: nn.Module, size: tuple[int, int], policy: str) -> None:
+def check_exact(net: nn.Module, size: Sequence[int], policy: str) -> None:
     """Refuse, warn of, or accept layers that are not exact.
 
     Args:
         net: whose layers are convolutions and pools in order.
-        size: of its input images, (y, x).
+        size: of its input images, such as (y, x).
         policy: `require`, `warn` or `off`.
 
     Raises:
@@ -70,11 +70,12 @@ def check_exact(net: nn.Module, size: tuple[int, int], policy: str) -> None:
     if not found:
         return
     layer, n = found[0]
+    pixels, sizes = " x ".join(map(str, size)), " and ".join(map(str, _nearest_sizes(net, max(size))))
     message = (
         f"`{layer.name}` (kernel {layer.kernel_size}, stride {layer.stride}, padding {layer.padding}) leaves "
         f"{layer.left_over(n)} of {n} pixels over, so quarter turns and flips are not exact for images of "
-        f"{size[0]} x {size[1]}. Sizes that work: {' and '.join(map(str, _nearest_sizes(net, max(size))))}; or change "
-        "conv.stride, net.pooling or net.pool_size (3 suits odd sizes), or accept it with net.exact=off."
+        f"{pixels}. Sizes that work: {sizes}; or change conv.stride, net.pooling or net.pool_size (3 suits odd sizes), "
+        "or accept it with net.exact=off."
     )
     if policy == "require":
         raise ValueError(message)
@@ -82,12 +83,23 @@ def check_exact(net: nn.Module, size: tuple[int, int], policy: str) -> None:
 
 
 def _nearest_sizes(net: nn.Module, n: int, how_many: int = 2) -> list[int]:
-    """The square sizes nearest to n at which every strided layer is exact."""
+    """The sizes of equal sides nearest to n at which every strided layer is exact."""
     candidates = sorted(range(max(4, n // 2), 2 * n + 8), key=lambda m: (abs(m - n), m))
-    return sorted([m for m in candidates if not _inexact(net, (m, m))][:how_many])
+    return sorted([m for m in candidates if not _inexact(net, (m,))][:how_many])
 
 
 def _has_exact_elements(net: nn.Module) -> bool:
     """Whether any group in the net turns or flips the pixel grid onto itself."""
     convs = [module for module in net.modules() if isinstance(module, GConv)]
     return any(int(conv.group.lattice_exact(conv.kernel.grid).sum()) > 1 for conv in convs)
+
+
+def sides_in(space: int, size: int | Sequence[int]) -> tuple[int, ...]:
+    """The sides of images; raises ValueError unless there is one for each dimension of the space."""
+    sides = (size,) * space if isinstance(size, int) else tuple(size)
+    if len(sides) != space:
+        raise ValueError(
+            f"`size` must have {space} sides, as the group acts on R^{space}, but got {list(sides)}; choose a group of "
+            "the data's dimension."
+        )
+    return sides

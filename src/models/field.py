@@ -12,13 +12,14 @@ from src.groups import Group
 
 
 class Field(NamedTuple):
-    """A function on R^2 x H, sampled on pixels and on a list of elements of H.
+    """A function on R^d x H, sampled on pixels and on a list of elements of H.
 
     The elements travel with the values, so an element g acts by `Field(warp(values, g), product(g, elements))`, with no
     permutation of the group axis and for any sampling.
 
-    In memory channels are fastest, (n, y, x, b, c): folding (b, c) into the channels of a convolution is then free,
-    and so are norms and mixing over (pixels, channels). `pixels` and `from_pixels` go between the two orders.
+    In memory channels are fastest, (n, *space, b, c), for instance (n, y, x, b, c): folding (b, c) into the channels of
+    a convolution is then free, and so are norms and mixing over (pixels, channels). `pixels` and `from_pixels` go
+    between the two orders.
 
     Example:
         >>> from src.groups import SO2
@@ -26,32 +27,32 @@ class Field(NamedTuple):
         torch.Size([2, 3, 1, 28, 28])
     """
 
-    values: Float[Tensor, "n c b y x"]
-    """(n, c, b, y, x)"""
+    values: Float[Tensor, "n c b *space"]
+    """(n, c, b, *space), so (n, c, b, x), (n, c, b, y, x) or (n, c, b, z, y, x)"""
     elements: Float[Tensor, "b dim"]
     """(b, dim)"""
 
     @classmethod
-    def of_images(cls, images: Float[Tensor, "n c y x"], group: Group) -> Field:
-        """Images (n, c, y, x) are fields on the one element {e}."""
+    def of_images(cls, images: Float[Tensor, "n c *space"], group: Group) -> Field:
+        """Images (n, c, *space) are fields on the one element {e}."""
         return cls(images[:, :, None], group.identity)
 
     @classmethod
-    def from_pixels(cls, pixels: Float[Tensor, "n y x b c"], elements: Float[Tensor, "b dim"]) -> Field:
-        """(n, y, x, b, c) to a field, without a copy."""
-        return cls(torch.einsum("nyxbc->ncbyx", pixels), elements)
+    def from_pixels(cls, pixels: Float[Tensor, "n *space b c"], elements: Float[Tensor, "b dim"]) -> Field:
+        """(n, *space, b, c) to a field, without a copy."""
+        return cls(torch.einsum("n...bc->ncb...", pixels), elements)
 
-    def pixels(self) -> Float[Tensor, "n y x b c"]:
-        """(n, y, x, b, c), contiguous; without a copy if the values lie in memory as they should."""
-        return torch.einsum("ncbyx->nyxbc", self.values).contiguous()
+    def pixels(self) -> Float[Tensor, "n *space b c"]:
+        """(n, *space, b, c), contiguous; without a copy if the values lie in memory as they should."""
+        return torch.einsum("ncb...->n...bc", self.values).contiguous()
 
-    def planes(self) -> Float[Tensor, "n bc y x"]:
-        """(n, b c, y, x), a batch of images in channels-last memory."""
-        return torch.einsum("nyxk->nkyx", self.pixels().flatten(-2))
+    def planes(self) -> Float[Tensor, "n bc *space"]:
+        """(n, b c, *space), a batch of images in channels-last memory."""
+        return torch.einsum("n...k->nk...", self.pixels().flatten(-2))
 
-    def with_planes(self, planes: Float[Tensor, "n bc y x"]) -> Field:
-        """The field whose `planes` are (n, b c, y, x), on the same elements."""
-        pixels = torch.einsum("nkyx->nyxk", planes).unflatten(-1, (len(self.elements), -1))
+    def with_planes(self, planes: Float[Tensor, "n bc *space"]) -> Field:
+        """The field whose `planes` are (n, b c, *space), on the same elements."""
+        pixels = torch.einsum("nk...->n...k", planes).unflatten(-1, (len(self.elements), -1))
         return Field.from_pixels(pixels, self.elements)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
+from math import prod
 
 import torch
 from jaxtyping import Float
@@ -19,29 +20,14 @@ from src.models.factorisation import Factorisation
 from src.models.field import Field
 from src.models.kernel import GroupKernel
 from src.models.kernels import Fourier
+from src.models.seeded_generator import SeededGenerator
+from src.models.torch_functions import functions_for
+from src.models.window import check_causal, padding_of
 from src.require import require_choice, require_positive
 
 
-class _SeededGenerator(nn.Module):
-    """A generator of its own for a layer's random elements, whose state is part of the layer's.
-
-    It is seeded from the global one when the layer is made. So a run that goes on from a checkpoint draws what it would
-    have drawn, and processes that share a batch draw the same.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-
-    def get_extra_state(self) -> Tensor:
-        return self.generator.get_state()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        self.generator.set_state(state.cpu())
-
-
 class GConv(nn.Module):
-    r"""Group convolution on R^2 x H, and lifting to it.
+    r"""Group convolution on R^d x H, and lifting to it.
 
     The assembled kernel, `weight`, is the slow truth. The `dense` path convolves with it, which is always right; the
     `sequential` path takes the sums of a separable kernel in turn, which is equal and cheaper. The sum over input
@@ -52,7 +38,7 @@ class GConv(nn.Module):
     Args:
         in_channels: channels of the input field.
         out_channels: channels of the output field.
-        kernel_size: pixels k of the k x k window; the largest dilation of the group fills it.
+        kernel_size: pixels k of the window of k^d taps; the largest dilation of the group fills it.
         group: the group H.
         elements: how many elements, one number for each of `group.counts`.
         implementation: a name or formula of `Factorisation`.
@@ -61,10 +47,12 @@ class GConv(nn.Module):
         low_pass: standard deviation in pixels of the Gaussian that smooths kernels before they are sampled; 0 for none.
         init: `unit`, which preserves variance, or `paper`; see `GroupKernel`.
         stride: of the output pixels.
-        padding: zeros on each side; none keeps the image size and needs an odd kernel.
+        padding: zeros on each side; none keeps the image size and needs an odd kernel. `causal`, for sequences, puts
+            them all before the first pixel: no output depends on a later input.
         bias: add a trained bias per output channel.
         sampling: `grid`, or `random` for a new random coset of the grid in every forward pass of training.
         path: `dense`, `sequential`, or `auto` for the cheaper one.
+        fft: convolve by the fast Fourier transform: `auto` where it is faster, `always` (at stride 1) or `never`.
 
     Raises:
         ValueError: naming the argument, if one cannot be honoured.
@@ -91,22 +79,25 @@ class GConv(nn.Module):
         low_pass: float = 0.0,
         init: str = "unit",
         stride: int = 1,
-        padding: int | None = None,
+        padding: int | str | None = None,
         bias: bool = False,
         sampling: str = "grid",
         path: str = "auto",
+        fft: str = "auto",
     ) -> None:
         super().__init__()
         require_positive(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride)
         require_choice("sampling", sampling, ("grid", "random"))
         require_choice("init", init, ("unit", "paper"))
         require_choice("path", path, ("auto", "dense", "sequential"))
+        require_choice("fft", fft, ("auto", "always", "never"))
         is_parsed = isinstance(implementation, Factorisation)
         factorisation = implementation if is_parsed else Factorisation(implementation)
         factorisation.check(group)
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
         self.group, self.stride, self.sampling, self._path = group, stride, sampling, path
-        self.padding = _same_padding(kernel_size) if padding is None else padding
+        self.fft, causal = fft, padding == "causal"
+        self.padding = padding_of(kernel_size, padding)
         self.stages = factorisation.stages(len(group.parts))
         if path == "sequential" and len(self.stages) == 1:
             raise ValueError(
@@ -114,10 +105,12 @@ class GConv(nn.Module):
                 "not separable in that way; use 'dense' or 'auto'."
             )
         self.kernel = GroupKernel(
-            in_channels, out_channels, kernel_size, group, elements, factorisation, kernel, mask, low_pass, init
+            in_channels, out_channels, kernel_size, group, elements, factorisation, kernel, mask, low_pass, init, causal
         )
+        if causal:
+            check_causal(group, self.kernel.grid)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.draws = _SeededGenerator() if sampling == "random" else None
+        self.draws = SeededGenerator() if sampling == "random" else None
         self.forget()
 
     def forget(self) -> None:
@@ -152,6 +145,11 @@ class GConv(nn.Module):
     def elements(self, elements: Sequence[int]) -> None:
         self.kernel.elements = elements
 
+    @property
+    def keeps_size(self) -> bool:
+        """Whether at stride 1 the output has as many pixels as the input."""
+        return sum(self.kernel.whole.padding(self.padding)) == self.kernel_size - 1
+
     def output_elements(self, field: Field) -> Float[Tensor, "a dim"]:
         """Where the output is sampled by default, (a, dim).
 
@@ -163,7 +161,7 @@ class GConv(nn.Module):
         return field.elements if len(field.elements) == len(self.kernel.grid) else self.kernel.grid
 
     def forward(self, field: Field, elements: Float[Tensor, "a dim"] | None = None) -> Field:
-        """Convolve (n, i, b, y, x) to (n, o, a, y', x').
+        """Convolve (n, i, b, *space) to (n, o, a, *outputs).
 
         Args:
             field: the input.
@@ -177,32 +175,36 @@ class GConv(nn.Module):
         pixels = field.pixels()
         for step, weight in self._operators(a, field.elements):
             if step.stage.space:
-                pixels = contraction.convolve(pixels, weight, step, self.stride, self.padding)
+                pixels = contraction.convolve(pixels, weight, step, self._geometry())
             else:
                 pixels = contraction.mix(pixels, weight, step)
         return Field.from_pixels(pixels if self.bias is None else pixels + self.bias, a)
 
     def weight(
-        self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"], u: Float[Tensor, "y x 2"] | None = None
-    ) -> Float[Tensor, "o a i b y x"]:
+        self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"], u: Float[Tensor, "*taps d"] | None = None
+    ) -> Float[Tensor, "o a i b *taps"]:
         """The whole kernel.
 
         Args:
             a: output elements (a, dim).
             b: input elements (b, dim).
-            u: kernel coordinates (y, x, 2); none for those of the k x k window.
+            u: kernel coordinates (*taps, d); none for those of the window.
 
         Returns:
-            (o, a, i, b, y, x)
+            (o, a, i, b, *taps)
         """
         weight = self.kernel(range(len(self.kernel.nets)), a, b, u)
-        pixels = (self.kernel_size,) * 2 if u is None else u.shape[:2]
-        weight = weight.expand(len(a), len(b), *pixels, self.out_channels, self.in_channels)
-        return torch.einsum("abyxoi->oaibyx", weight)
+        taps = self.kernel.window.taps if u is None else u.shape[:-1]
+        weight = weight.expand(len(a), len(b), prod(taps), self.out_channels, self.in_channels)
+        return torch.einsum("abuoi->oaibu", weight).unflatten(-1, taps)
 
     @torch.no_grad()
-    def bake(self, a: Float[Tensor, "a dim"] | None = None, b: Float[Tensor, "b dim"] | None = None) -> nn.Conv2d:
-        """A plain convolution with the kernel frozen in, from (n, i b, y, x) to (n, o a, y', x').
+    def bake(
+        self, a: Float[Tensor, "a dim"] | None = None, b: Float[Tensor, "b dim"] | None = None
+    ) -> nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Sequential:
+        """A plain convolution with the kernel frozen in, from (n, i b, *space) to (n, o a, *outputs).
+
+        It comes after zeros in a layer of its own where these are not the same on both sides, as in causal ones.
 
         Args:
             a: output elements (a, dim); none for the layer's grid.
@@ -212,12 +214,19 @@ class GConv(nn.Module):
         if b is None:
             b = self.kernel.grid if self.kernel.carried else self.group.identity
         weight = (self.weight(a, b) * self._average(b)).flatten(2, 3).flatten(0, 1)
-        conv = nn.Conv2d(*weight.shape[1::-1], self.kernel_size, self.stride, self.padding, bias=self.bias is not None)
-        conv = conv.to(weight)
+        (outputs, inputs), (before, after) = weight.shape[:2], self._geometry().padding
+        symmetric = before == after >= 0
+        geometry = (weight.shape[2:], self.stride, before if symmetric else 0)
+        functions = functions_for(weight)
+        conv = functions.layer(inputs, outputs, *geometry, bias=self.bias is not None).to(weight)
         conv.weight.copy_(weight)
         if self.bias is not None:
             conv.bias.copy_(self.bias.repeat_interleave(len(a)))
-        return conv
+        return conv if symmetric else nn.Sequential(functions.pad_layer((before, after) * self.group.space), conv)
+
+    def _geometry(self) -> contraction.Geometry:
+        """How the window is moved over the image."""
+        return contraction.Geometry(self.stride, self.kernel.window.padding(self.padding), self.fft)
 
     def _average(self, b: Tensor) -> float:
         """The weight of an input element: 1 where they are as many as on the grid that the kernel is scaled for."""
@@ -238,7 +247,7 @@ class GConv(nn.Module):
                     "and samples are; use path 'auto' for others."
                 )
             return steps
-        sizes = (self.out_channels, self.in_channels, len(b), self.kernel_size)
+        sizes = (self.out_channels, self.in_channels, len(b), prod(self.kernel.window.taps))
         return dense if steps is None or contraction.cost(dense, *sizes) <= contraction.cost(steps, *sizes) else steps
 
     def _operators(self, a: Tensor, b: Tensor) -> list[tuple[Step, Tensor]]:
@@ -258,25 +267,26 @@ class GConv(nn.Module):
         weights = [self.kernel(step.stage.factors, step.a, step.b) for step in steps]
         if (average := self._average(b)) != 1:
             weights[0] = weights[0] * average
-        sizes = (self.out_channels, self.in_channels, self.kernel_size)
+        sizes = (self.out_channels, self.in_channels, self.kernel.window.taps)
         return [(step, contraction.arrange(step, weight, *sizes)) for step, weight in zip(steps, weights, strict=True)]
 
     def _check(self, field: Field) -> None:
-        if field.values.dim() != 5 or field.values.shape[1] != self.in_channels:
+        shape, d = tuple(field.values.shape), self.group.space
+        axes = ", ".join("zyx"[-d:])
+        if len(shape) != 3 + d or shape[1] != self.in_channels:
             raise ValueError(
-                f"`field` must have values (n, {self.in_channels}, b, y, x), but got {tuple(field.values.shape)}; make "
-                "one from images with Field.of_images(images, group)."
+                f"`field` must have values (n, {self.in_channels}, b, {axes}), but got {shape}; make one from images "
+                "with Field.of_images(images, group)."
             )
-        if field.values.shape[2] != len(field.elements):
+        if shape[2] != len(field.elements):
             raise ValueError(
-                f"`field` has values on {field.values.shape[2]} elements, (n, c, b, y, x) = "
-                f"{tuple(field.values.shape)}, but lists {len(field.elements)} elements."
+                f"`field` has values on {shape[2]} elements, (n, c, b, {axes}) = {shape}, but lists "
+                f"{len(field.elements)} elements."
             )
-        if self.kernel_size > min(field.values.shape[-2:]):
-            y, x = field.values.shape[-2:]
+        if self.kernel_size > min(shape[3:]) + sum(self.kernel.whole.padding(self.padding)):
             raise ValueError(
-                f"`kernel_size` must not exceed the image, but got {self.kernel_size} for {y} x {x} pixels; use a "
-                "smaller kernel, larger images, or fewer pools."
+                f"`kernel_size` must not exceed the image with its padding, but got {self.kernel_size} for "
+                f"{' x '.join(map(str, shape[3:]))} pixels; use a smaller kernel, larger images, or fewer pools."
             )
 
 
@@ -288,13 +298,3 @@ def convolutions(net: nn.Module) -> dict[str, GConv]:
 def _same(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are equal in value, dtype and device."""
     return one is other or (one.dtype == other.dtype and one.device == other.device and torch.equal(one, other))
-
-
-def _same_padding(kernel_size: int) -> int:
-    """Zeros on each side that keep the image size."""
-    if kernel_size % 2 == 0:
-        raise ValueError(
-            f"`padding` none keeps the image size, which needs an odd `kernel_size`, but got {kernel_size}; use an odd "
-            "kernel or give the padding."
-        )
-    return kernel_size // 2

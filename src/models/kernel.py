@@ -1,15 +1,15 @@
 r"""Group-convolution kernels: a product of kernel nets on relative coordinates.
 
-Letters, here and in the whole project: n batch, o i output and input channels, a b output and input elements, y x
-pixels, u pixel offsets of the kernel window.
+Letters, here and in the whole project: n batch, o i output and input channels, a b output and input elements, (z) y x
+pixels, u taps of the kernel's window, one after the other, d the dimension of the space.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import reduce
 from math import prod
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ from src.groups import Axis, Group
 from src.models.factorisation import Factorisation
 from src.models.kernels import Constant
 from src.models.low_pass import LowPass
+from src.models.sampling import Sampling, join, same_kind
+from src.models.window import Window
 
 
 class GroupKernel(nn.Module):
@@ -32,15 +34,17 @@ class GroupKernel(nn.Module):
     Args:
         in_channels: i.
         out_channels: o.
-        kernel_size: pixels k of the k x k window; the largest dilation of the group fills it.
+        kernel_size: pixels k of the window of k^d taps; the largest dilation of the group fills it.
         group: the group H.
         elements: how many elements, one number for each of `group.counts`; can be set anew after training.
         factorisation: which channels and coordinates each kernel net depends on.
         kernel: makes a kernel net from (axes, channels).
-        mask: makes a mask from (axes), or none.
+        mask: makes a mask from (axes), or none. One that has parameters is trained with the kernel, and one that says
+            where it ends, `reach`, has the window cut there.
         low_pass: standard deviation in pixels, those of an undilated kernel, of the Gaussian that smooths it; or 0.
         init: `unit`, as said above; or `paper`, as in its code: the last layers of kernel nets are divided by the root
-            of i k^2 instead, and elements are summed.
+            of i k^d instead, and elements are summed.
+        causal: the last tap of the window is the present, and the others lie before it.
     """
 
     def __init__(
@@ -55,10 +59,12 @@ class GroupKernel(nn.Module):
         mask: Callable[[Sequence[Axis]], nn.Module] | None,
         low_pass: float = 0.0,
         init: str = "unit",
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.channels = {"o": out_channels, "i": in_channels}
         self.kernel_size, self.group, self.elements, self.factorisation = kernel_size, group, elements, factorisation
+        self.whole = Window(kernel_size, group.space, group.extent, causal)
         self.nets = nn.ModuleList()
         for factor in factorisation.factors:
             axes = [axis for word in factor.coordinates for axis in self._axes(word)]
@@ -68,7 +74,7 @@ class GroupKernel(nn.Module):
         # Part of what a trained kernel means, hence in the state: setting other elements must not rescale it.
         self.register_buffer("gain", torch.tensor(1.0))
         self.gain.fill_(self.summed / (in_channels * self._energy()) ** 0.5)
-        self.low_pass = LowPass(low_pass * self._pitch) if low_pass and kernel_size > 1 else None
+        self.low_pass = LowPass(low_pass * self.whole.pitch) if low_pass and kernel_size > 1 else None
         self.forget()
         if self.low_pass is not None:
             self.gain.mul_(self._loss())
@@ -77,7 +83,7 @@ class GroupKernel(nn.Module):
 
     def forget(self) -> None:
         """Drop the coordinates that are kept from one forward pass to the next."""
-        self._known: list[tuple[tuple[int, ...], Tensor, Tensor, list[_Sampling]]] = []
+        self._known: list[tuple[tuple[tuple[int, ...], Window], Tensor, Tensor, list[Sampling]]] = []
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -103,25 +109,25 @@ class GroupKernel(nn.Module):
         factors: Iterable[int],
         a: Float[Tensor, "a dim"],
         b: Float[Tensor, "b dim"],
-        u: Float[Tensor, "y x 2"] | None = None,
-    ) -> Float[Tensor, "#a #b #y #x #o #i"]:
+        u: Float[Tensor, "*taps d"] | None = None,
+    ) -> Float[Tensor, "#a #b #u #o #i"]:
         """The product of some of the factors, with their masks and scales.
 
         Args:
             factors: which.
             a: output elements (a, dim).
             b: input elements (b, dim).
-            u: kernel coordinates (y, x, 2); none for those of the k x k window.
+            u: kernel coordinates (*taps, d); none for those of the window.
 
         Returns:
-            (a, b, y, x, o, i), of size 1 where it does not depend on an index
+            (a, b, u, o, i) with the taps one after the other, of size 1 where it does not depend on an index
         """
         factors = tuple(factors)
         samplings = self._window(factors, a, b) if u is None else self._samplings(factors, a, b, u)
         with torch.autocast(self.gain.device.type, enabled=False):
             return reduce(torch.mul, map(self._factor, factors, samplings))
 
-    def envelope(self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> Float[Tensor, "#a #b #y #x"]:
+    def envelope(self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> Float[Tensor, "#a #b *#taps"]:
         """What multiplies the product of all kernel nets: every mask, 1/|det h_a| and the gain.
 
         Args:
@@ -129,31 +135,40 @@ class GroupKernel(nn.Module):
             b: input elements (b, dim).
 
         Returns:
-            (a, b, y, x), of size 1 where it does not depend on an index
+            (a, b, *taps), of size 1 where it does not depend on an index
         """
         coordinates = self._coordinates(a, b, self.offsets())
         scales = [self._factor_envelope(n, coordinates).to(self.gain) for n in range(len(self.nets))]
-        return reduce(torch.mul, scales)[..., 0] * (self.gain / self.summed)
-
-    def offsets(self) -> Float[Tensor, "k k 2"]:
-        """The window's coordinates (y, x, 2), on [-extent, extent]^2; a 1x1 window is the origin."""
-        extent = self.group.extent if self.kernel_size > 1 else 0.0
-        line = torch.linspace(-extent, extent, self.kernel_size, dtype=torch.float64)
-        return torch.stack(torch.meshgrid(line, line, indexing="ij"), -1)
+        trained = [
+            self.masks[word](coordinates[word].to(self.gain))[..., None]
+            for n in range(len(self.nets))
+            for word in self._first_words(n)
+            if self._is_trained(word)
+        ]
+        whole = reduce(torch.mul, scales + trained)[..., 0] * (self.gain / self.summed)
+        taps = self.window.taps
+        return whole.unflatten(-1, taps if whole.shape[-1] > 1 else (1,) * len(taps))
 
     @property
-    def _pitch(self) -> float:
-        """The distance of two pixels in kernel coordinates."""
-        return 2 * self.group.extent / (self.kernel_size - 1)
+    def window(self) -> Window:
+        """What is sampled: the whole, or what a learned mask leaves of it."""
+        reach = self.masks["x"].reach() if hasattr(getattr(self.masks, "x", None), "reach") else None
+        return self.whole if reach is None else replace(self.whole, cut=self.whole.beyond(reach * self.whole.extent))
 
-    def _factor(self, n: int, sampling: _Sampling) -> Tensor:
-        """The values of factor n, (a, b, y, x, o, i), evaluated once for each of its distinct coordinates."""
+    def offsets(self) -> Float[Tensor, "*taps d"]:
+        """The window's coordinates (*taps, d); see `Window`."""
+        return self.window.offsets()
+
+    def _factor(self, n: int, sampling: Sampling) -> Tensor:
+        """The values of factor n, (a, b, u, o, i), evaluated once for each of its distinct coordinates."""
         factor = self.factorisation.factors[n]
         values = self._values(n, sampling.rows)
         if n == 0:
             values = values * (self.gain / self.summed)
         # The last row is for where the mask is zero.
         values = F.embedding(sampling.index, F.pad(values, (0, 0, 0, 1)), len(values)) * sampling.envelope
+        for word, coordinates in sampling.trained:
+            values = values * self.masks[word](coordinates)[..., None]
         values = values.unflatten(-1, [self.channels[letter] for letter in factor.channels])
         return {"oi": values, "io": values.mT, "o": values[..., None], "i": values[..., None, :]}[factor.channels]
 
@@ -163,7 +178,7 @@ class GroupKernel(nn.Module):
         if self.low_pass is None or "x" not in words:
             return self.nets[n](rows)
         before = sum(axis.columns for word in words[: words.index("x")] for axis in self._axes(word))
-        return self.low_pass(self.nets[n], rows, before)
+        return self.low_pass(self.nets[n], rows, slice(before, before + self.group.space))
 
     @torch.no_grad()
     def _scale_as_paper(self) -> None:
@@ -171,7 +186,7 @@ class GroupKernel(nn.Module):
         self.gain.fill_(self.summed)
         for net in self.nets:
             last = net.output.weight if hasattr(net, "output") else net.weight
-            last.div_((self.channels["i"] * self.kernel_size**2) ** 0.5)
+            last.div_((self.channels["i"] * prod(self.whole.taps)) ** 0.5)
 
     @torch.no_grad()
     def _loss(self) -> float:
@@ -184,14 +199,18 @@ class GroupKernel(nn.Module):
         return ratio
 
     def _factor_envelope(self, n: int, coordinates: dict[str, Tensor]) -> Tensor:
-        """What multiplies the values of factor n, (a, b, y, x, 1): each mask once, by the first that carries it."""
+        """What multiplies the values of factor n, (a, b, u, 1): each fixed mask once, by the first that carries it."""
         scales = [torch.ones_like(coordinates["1/det"][:1])]
         for word in self._first_words(n):
-            if word in self.masks:
+            if word in self.masks and not self._is_trained(word):
                 scales.append(self.masks[word](coordinates[word])[..., None])
             if word == "x":
                 scales.append(coordinates["1/det"])
         return reduce(torch.mul, scales)
+
+    def _is_trained(self, word: str) -> bool:
+        """Whether the mask of a coordinate has parameters, so that it is evaluated anew in every step."""
+        return word in self.masks and next(self.masks[word].parameters(), None) is not None
 
     def _first_words(self, n: int) -> list[str]:
         earlier = {word for factor in self.factorisation.factors[:n] for word in factor.coordinates}
@@ -200,13 +219,13 @@ class GroupKernel(nn.Module):
     def _energy(self) -> float:
         """Sum of the squared envelope over taps and summed input elements, averaged over output elements."""
         envelope = self.envelope(self.grid, self.grid) * self.summed
-        shape = (len(self.grid), len(self.grid), self.kernel_size, self.kernel_size)
+        shape = (len(self.grid), len(self.grid), *self.window.taps)
         return float(envelope.detach().double().square().expand(shape).mean((0, 1)).sum() * self.summed)
 
     def _axes(self, word: str) -> tuple[Axis, ...]:
         if word == "x":
-            # The one offset of a 1x1 window is the origin: nothing to depend on.
-            return (Axis("plane", self.kernel_size),) * (2 if self.kernel_size > 1 else 0)
+            # The one offset of a window of one tap is the origin: nothing to depend on.
+            return (Axis("space", self.kernel_size),) * (self.group.space if self.kernel_size > 1 else 0)
         if word in ("h", "a"):
             return self.group.axes(*self.elements)
         part, own = self.group.part_sizes(self.elements)[int(word[1:])]
@@ -218,21 +237,21 @@ class GroupKernel(nn.Module):
         return {word for word in words if word in ("x", "h") or "h" not in words}
 
     def _coordinates(self, a: Tensor, b: Tensor, u: Tensor) -> dict[str, Tensor]:
-        """What kernels are functions of: (a, b, y, x, columns), of size 1 where it does not depend on an index."""
-        a, b, u = (x.detach().to("cpu", torch.float64) for x in (a, b, u))
-        relative = self.group.relative(a, b)[:, :, None, None]
+        """What kernels are functions of: (a, b, u, columns), of size 1 where it does not depend on an index."""
+        a, b, u = (x.detach().to("cpu", torch.float64) for x in (a, b, u.flatten(0, -2)))
+        relative = self.group.relative(a, b)[:, :, None]
         coordinates = {
-            "x": self.group.act(self.group.inverse(a)[:, None, None], u)[:, None, ..., : len(self._axes("x"))],
+            "x": self.group.act(self.group.inverse(a)[:, None], u)[:, None, :, : len(self._axes("x"))],
             "h": self.group.chart(relative),
-            "a": self.group.chart(a)[:, None, None, None],
-            "1/det": (1 / self.group.det(a))[:, None, None, None, None],
+            "a": self.group.chart(a)[:, None, None],
+            "1/det": (1 / self.group.det(a))[:, None, None, None],
         }
         for n, (part, own) in enumerate(zip(self.group.parts, self.group.split(relative), strict=True)):
             coordinates[f"h{n}"] = part.chart(own)
         return coordinates
 
     @torch.inference_mode(False)
-    def _samplings(self, factors: Iterable[int], a: Tensor, b: Tensor, u: Tensor) -> list[_Sampling]:
+    def _samplings(self, factors: Iterable[int], a: Tensor, b: Tensor, u: Tensor) -> list[Sampling]:
         """Where each of some factors is evaluated.
 
         They may be kept from an evaluation to a training step, for which tensors of inference mode would not do.
@@ -241,50 +260,20 @@ class GroupKernel(nn.Module):
         samplings = []
         for n in factors:
             words = self.factorisation.factors[n].coordinates
-            # A factor of no coordinates still wants a tensor (1, 1, 1, 1, 0) of them.
-            own = _join([coordinates[word] for word in words] or [coordinates["1/det"][:1, ..., :0]])
-            samplings.append(_Sampling.of(own, self._factor_envelope(n, coordinates), self.gain))
+            # A factor of no coordinates still wants a tensor (1, 1, 1, 0) of them.
+            own = join([coordinates[word] for word in words] or [coordinates["1/det"][:1, ..., :0]])
+            trained = [
+                (word, coordinates[word].to(self.gain)) for word in self._first_words(n) if self._is_trained(word)
+            ]
+            samplings.append(Sampling.of(own, self._factor_envelope(n, coordinates), self.gain, trained))
         return samplings
 
-    def _window(self, factors: tuple[int, ...], a: Tensor, b: Tensor) -> list[_Sampling]:
-        """Of the k x k window, kept while the elements are the same tensors, as they are on a grid."""
+    def _window(self, factors: tuple[int, ...], a: Tensor, b: Tensor) -> list[Sampling]:
+        """Of the window, kept while the elements are the same tensors, as they are on a grid."""
+        key = (factors, self.window)
         for known, known_a, known_b, samplings in self._known:
-            if known == factors and known_a is a and known_b is b and _same_kind(samplings[0].envelope, self.gain):
+            if known == key and known_a is a and known_b is b and same_kind(samplings[0].envelope, self.gain):
                 return samplings
         samplings = self._samplings(factors, a, b, self.offsets())
-        self._known = [(factors, a, b, samplings), *self._known[: len(self.nets)]]
+        self._known = [(key, a, b, samplings), *self._known[: len(self.nets)]]
         return samplings
-
-
-class _Sampling(NamedTuple):
-    """Where a factor is evaluated: quarter turns of a kernel, for one, need the same values at other pixels."""
-
-    rows: Tensor
-    """Coordinates that are different from each other, and where the mask is not zero: (p, columns)."""
-    index: Tensor
-    """The row of every value, (a, b, y, x); p where the mask is zero."""
-    envelope: Tensor
-    """What multiplies the values, (a, b, y, x, 1)."""
-
-    @classmethod
-    def of(cls, coordinates: Tensor, envelope: Tensor, like: Tensor) -> _Sampling:
-        """From coordinates (a, b, y, x, columns) in double precision, for a kernel like `like`."""
-        inside = (envelope[..., 0] != 0).expand(coordinates.shape[:-1])
-        rows = coordinates[inside].round(decimals=12)  # far below what an image can tell, far above rounding
-        if rows.shape[1]:
-            rows, found = torch.unique(rows, dim=0, return_inverse=True)
-        else:
-            rows, found = rows[:1], torch.zeros(len(rows), dtype=torch.long)
-        index = torch.full(inside.shape, len(rows)).masked_scatter(inside, found)
-        return cls(rows.to(like), index.to(like.device), envelope.to(like))
-
-
-def _join(coordinates: Sequence[Tensor]) -> Tensor:
-    """Concatenate (a, b, y, x, columns), broadcasting all but the columns."""
-    shape = torch.broadcast_shapes(*(values.shape[:-1] for values in coordinates))
-    return torch.cat([values.expand(*shape, values.shape[-1]) for values in coordinates], -1)
-
-
-def _same_kind(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors agree in dtype and device."""
-    return one.dtype == other.dtype and one.device == other.device

@@ -1,7 +1,7 @@
 """Masks on kernels: weights between 0 and 1 as functions of the kernel's own coordinates.
 
 They are evaluated at h_a^-1 u and h_a^-1 h_b, as kernels are, so they turn and scale with the group and equivariance is
-untouched. Radius 1 is the edge of the support; the largest dilation fills the k x k window with it.
+untouched. Radius 1 is the edge of the support; the largest dilation fills the window with it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from src.require import require_above, require_at_least
 class Disc:
     """1 up to radius 1, then 0."""
 
-    def __call__(self, u: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
-        """(..., 2) -> (...)."""
+    def __call__(self, u: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        """(..., d) -> (...)."""
         # Pixels at the edge stay inside whichever way rounding turns them.
         return (torch.linalg.vector_norm(u, dim=-1) <= 1 + 1e-4).to(u.dtype)
 
@@ -41,8 +41,8 @@ class SoftDisc:
         require_at_least(0, **{"mask.space.inner": self.inner})
         require_above(self.inner, **{"mask.space.outer": self.outer})
 
-    def __call__(self, u: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
-        """(..., 2) -> (...)."""
+    def __call__(self, u: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        """(..., d) -> (...)."""
         progress = (torch.linalg.vector_norm(u, dim=-1) - self.inner) / (self.outer - self.inner)
         return (1 + torch.cos(torch.pi * progress.clamp(0, 1))) / 2
 
@@ -53,17 +53,17 @@ class SmoothDisc:
 
     slope: float = 3.0
 
-    def __call__(self, u: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
-        """(..., 2) -> (...)."""
+    def __call__(self, u: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        """(..., d) -> (...)."""
         return torch.sigmoid(self.slope * (1 - torch.linalg.vector_norm(u, dim=-1)))
 
 
 @dataclass(frozen=True)
 class Box:
-    """1 where both coordinates are at most 1, then 0."""
+    """1 where all coordinates are at most 1, then 0."""
 
-    def __call__(self, u: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
-        """(..., 2) -> (...)."""
+    def __call__(self, u: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        """(..., d) -> (...)."""
         return (u.abs().amax(-1) <= 1 + 1e-4).to(u.dtype)
 
 
@@ -83,15 +83,15 @@ class SmoothInterval:
 
 
 class Mask(nn.Module):
-    """The mask of one kind of coordinate: `space` on plane axes, `scale` on interval axes, 1 on the others.
+    """The mask of one kind of coordinate: `space` on those of the space, `scale` on interval axes, 1 on the others.
 
     Args:
         axes: the coordinates' axes.
-        space: mask in the plane, (..., 2) -> (...), or none.
+        space: mask in space, (..., d) -> (...), or none.
         scale: mask along scales, (...) -> (...), or none.
 
     Example:
-        >>> axes = (Axis("plane", 5),) * 2
+        >>> axes = (Axis("space", 5),) * 2
         >>> Mask(axes, space=Disc())(torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
         tensor([1., 0.])
     """
@@ -109,9 +109,9 @@ class Mask(nn.Module):
         """(..., columns) -> (...)."""
         columns = coordinates.split([axis.columns for axis in self.axes], -1)
         mask = coordinates.new_ones(coordinates.shape[:-1])
-        plane = [column for axis, column in zip(self.axes, columns, strict=True) if axis.kind == "plane"]
-        if self.space is not None and plane:
-            mask = mask * self.space(torch.cat(plane, -1))
+        space = [column for axis, column in zip(self.axes, columns, strict=True) if axis.kind == "space"]
+        if self.space is not None and space:
+            mask = mask * self.space(torch.cat(space, -1))
         if self.scale is not None:
             for axis, column in zip(self.axes, columns, strict=True):
                 if axis.kind == "interval":

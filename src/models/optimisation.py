@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ class ParameterGroups:
 
     - `kernels`: weights of kernel nets, which can have a learning rate and a weight decay of their own. Where kernel
       nets of one net have several factors, there is a group for each, such as `kernels_x3`;
+    - `masks`: sizes of kernels that are learned, with the learning rate that their masks say, and no weight decay;
     - `weights`: all other weights;
     - `no_decay`: biases, and scales and shifts of norms. The phases of a SIREN are biases.
 
@@ -50,21 +51,22 @@ class ParameterGroups:
 
     def split(self, net: nn.Module) -> list[_Group]:
         """The groups that have members."""
-        factors = self._factors(net)
+        factors, sizes = self._factors(net), _mask_factors(net)
         kernels: dict[float, list[nn.Parameter]] = {}
+        masks: dict[float, list[nn.Parameter]] = {}
         weights: list[nn.Parameter] = []
         no_decay: list[nn.Parameter] = []
         for name, parameter in net.named_parameters():
             factor = factors.get(id(parameter))
+            if (size := sizes.get(id(parameter))) is not None:
+                masks.setdefault(size, []).append(parameter)
             # A kernel without coordinates has weights of one axis, as norms have.
-            if parameter.dim() < 2 and (factor is None or not name.endswith("weight")):
+            elif parameter.dim() < 2 and (factor is None or not name.endswith("weight")):
                 no_decay.append(parameter)
             else:
                 (weights if factor is None else kernels.setdefault(factor, [])).append(parameter)
-        groups = [
-            _Group(f"kernels_x{factor:g}" if len(kernels) > 1 else "kernels", factor, self.kernel_decay, members)
-            for factor, members in sorted(kernels.items())
-        ]
+        groups = [_Group(*own, self.kernel_decay, members) for own, members in _named("kernels", kernels)]
+        groups += [_Group(*own, 0.0, members) for own, members in _named("masks", masks)]
         groups += [_Group("weights", 1.0, 1.0, weights), _Group("no_decay", 1.0, 0.0, no_decay)]
         return [group for group in groups if group.members]
 
@@ -88,6 +90,26 @@ class _Group(NamedTuple):
     decay: float
     """Factor on the weight decay."""
     members: list[nn.Parameter]
+
+
+def _mask_factors(net: nn.Module) -> dict[int, float]:
+    """Factors on the learning rate of masks, by the id of the parameter."""
+    return {
+        id(parameter): _lr_factor(mask)
+        for module in net.modules()
+        if isinstance(module, GroupKernel)
+        for mask in module.masks.values()
+        for parameter in mask.parameters()
+        if parameter.requires_grad
+    }
+
+
+def _named(
+    kind: str, by_factor: dict[float, list[nn.Parameter]]
+) -> Iterator[tuple[tuple[str, float], list[nn.Parameter]]]:
+    """Names of groups with their factors: the kind alone where there is one factor."""
+    for factor, members in sorted(by_factor.items()):
+        yield (f"{kind}_x{factor:g}" if len(by_factor) > 1 else kind, factor), members
 
 
 def _lr_factor(kernel: nn.Module) -> float:

@@ -18,8 +18,10 @@ from src.config.compose import CONFIGS, compose_config, nearest
 from src.config.instantiate import ConfigError
 from src.data import ImageDataModule
 from src.data.io.store import digest
+from src.data.poses import turns
 from src.data.samples import Samples, samples
-from src.groups import SO2, Dilation
+from src.data.warp import sharpest
+from src.groups import Dilation
 from src.models.tasks import Score
 from src.reports.curves import scalars
 from src.runs.identity import NOT_PART_OF_IDENTITY, is_within, key_of
@@ -93,11 +95,11 @@ class Study:
         words = [*self.common, *self.variants[variant], f"seed={seed}"]
         return list({key_of(item): item for item in words}.values())
 
-    def moves(self) -> dict[str, tuple[Sequence[float], Tensor]]:
-        """By kind, "angles" or "scales": its values, and the matrices (k, 2, 2) that move images by them."""
-        turns = SO2().matrix(torch.tensor(self.angles, dtype=torch.float64).deg2rad()[:, None])
-        sizes = Dilation().matrix(torch.tensor(self.scales, dtype=torch.float64).log()[:, None])
-        moves = {"angles": (self.angles, turns), "scales": (self.scales, sizes)}
+    def moves(self, d: int = 2) -> dict[str, tuple[Sequence[float], Tensor]]:
+        """By kind, "angles" or "scales": its values, and the matrices (k, d, d) that move images by them."""
+        turned = turns(torch.tensor(self.angles, dtype=torch.float64).deg2rad(), d)
+        scaled = Dilation(space=d).matrix(torch.tensor(self.scales, dtype=torch.float64).log()[:, None])
+        moves = {"angles": (self.angles, turned), "scales": (self.scales, scaled)}
         return {kind: found for kind, found in moves.items() if found[0]}
 
 
@@ -198,15 +200,16 @@ def _outcome(study: Study, result: Result) -> Outcome:
     """Test the best weights of a run on moved images."""
     recipe = load_recipe(run=result.folder)
     net, task, found = recipe.model.net, recipe.model.task, _test_set(recipe)
-    wanted = replace(study, angles=list(dict.fromkeys([0.0, _EIGHTH, *study.angles])))
+    wanted, d = replace(study, angles=list(dict.fromkeys([0.0, _EIGHTH, *study.angles]))), found.images.dim() - 2
+    moves, mode = wanted.moves(d), sharpest(d)
     with untouched(net):
         outputs = {
-            kind: [outputs_under(net, found.images, matrix, found.border, "bicubic") for matrix in matrices]
-            for kind, (_, matrices) in wanted.moves().items()
+            kind: [outputs_under(net, found.images, matrix, found.border, mode) for matrix in matrices]
+            for kind, (_, matrices) in moves.items()
         }
     scores = {
         kind: {value: task.measured(own, found.targets) for value, own in zip(values, outputs[kind], strict=True)}
-        for kind, (values, _) in wanted.moves().items()
+        for kind, (values, _) in moves.items()
     }
     upright, eighth, *_ = outputs["angles"]
     return Outcome(

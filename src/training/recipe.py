@@ -28,6 +28,10 @@ _TASKS = {"class": "classification", "labels": "multilabel", "values": "regressi
 """Files of configs/task, by the kind of target that they are for."""
 
 
+_GROUPS = {1: "r1", 2: "se2", 3: "se3"}
+"""Files of configs/group, by the dimension of the space."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What a configuration describes."""
@@ -101,6 +105,7 @@ def build(cfg: DictConfig) -> Recipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
             model = instantiate(cfg.model)
+        _check_space(model, datamodule)
         return Recipe(cfg, model, datamodule)
     except (InstantiationException, OmegaConfBaseException) as error:
         raise ConfigError(root_cause(error)) from error
@@ -117,6 +122,19 @@ def _check_task(cfg: DictConfig, datamodule: LightningDataModule) -> None:
             f"`task` must be one for {found}, as dataset {datamodule.source.name} has them, but got "
             f"{task._target_.rpartition('.')[2]}, which is for {learned}; choose task={_TASKS[found]}."
         )
+
+
+def _check_space(model: LightningModule, datamodule: LightningDataModule) -> None:
+    """Raises ConfigError if a net's group acts on another space than that of this project's data."""
+    sides, space = getattr(datamodule, "size", None), getattr(getattr(model.net, "group", None), "space", None)
+    if sides is None or space is None or len(sides) == space:
+        return
+    images = {1: "sequences", 2: "images", 3: "volumes"}
+    raise ConfigError(
+        f"`group` must act on R^{len(sides)}, as dataset {datamodule.source.name} has {images[len(sides)]}, but got "
+        f"{model.net.group}, which acts on R^{space}, so on {images[space]}; choose "
+        f"group={_GROUPS[len(sides)]}, say, or another dataset."
+    )
 
 
 def prepare(datamodule: LightningDataModule) -> None:

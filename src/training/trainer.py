@@ -13,7 +13,7 @@ from src.callbacks import Checkpoints, Dashboard, ExactState, Interruption
 from src.config.compose import plain
 from src.config.instantiate import instantiate
 from src.data import ImageDataModule
-from src.models.blocks import share_statistics
+from src.models.layers import share_statistics
 from src.runs.checkpoints import AtomicCheckpointIO
 from src.runs.process import cluster
 from src.training.recipe import Recipe, about

@@ -48,15 +48,15 @@ class Fourier(Siren):
         self.lr_factor = lr_factor
 
     def smoothed(
-        self, coordinates: Float[Tensor, "*batch columns"], width: float, plane: slice
+        self, coordinates: Float[Tensor, "*batch columns"], width: float, space: slice
     ) -> Float[Tensor, "*batch channels"]:
-        """The mean under a Gaussian in the plane: (..., columns) -> (..., channels).
+        """The mean under a Gaussian in space: (..., columns) -> (..., channels).
 
         Args:
             coordinates: where.
             width: standard deviation of the Gaussian.
-            plane: the columns that are those of the plane.
+            space: the columns that are those of the space.
         """
-        frequencies = self.omegas[0] * self.hidden[0].weight[:, plane]
+        frequencies = self.omegas[0] * self.hidden[0].weight[:, space]
         damping = torch.exp(-0.5 * width**2 * frequencies.square().sum(-1))
         return self.output(self.features(coordinates) * damping)

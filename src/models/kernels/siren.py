@@ -62,13 +62,13 @@ class Siren(nn.Module):
         widths = (columns, *[hidden_size] * num_hidden)
         self.hidden = nn.ModuleList(nn.Linear(width, hidden_size) for width in widths)
         self.output = nn.Linear(hidden_size, channels)
-        bounds = (1 / len(axes), *[(6 / hidden_size) ** 0.5 / omega_0] * num_hidden)
+        bounds = (1 / sum(axis.dimension for axis in axes), *[(6 / hidden_size) ** 0.5 / omega_0] * num_hidden)
         for n, (layer, bound, omega) in enumerate(zip(self.hidden, bounds, self.omegas, strict=True)):
             nn.init.uniform_(layer.weight, -bound, bound)
             has_phases = phases == "all" or (phases == "first" and n == 0)
             nn.init.uniform_(layer.bias, -pi / omega, pi / omega) if has_phases else nn.init.zeros_(layer.bias)
         with torch.no_grad():
-            self.hidden[0].weight.div_(_wavelengths(axes))
+            self.hidden[0].weight.div_(wavelengths(axes))
         bound = (3 / (hidden_size * _second_moment(num_hidden, phases))) ** 0.5
         nn.init.uniform_(self.output.weight, -bound, bound)
         nn.init.zeros_(self.output.bias)
@@ -103,13 +103,18 @@ class PaperSiren(Siren):
     """
 
     def __init__(self, axes: Sequence[Axis], channels: int, **options: Any) -> None:
-        super().__init__([Axis("interval", axis.sites) for axis in axes], channels, phases="none", **options)
-        self.columns = [axis.columns for axis in axes]
+        super().__init__(list(map(_with_a_seam, axes)), channels, phases="none", **options)
+        self.kinds, self.columns = [axis.kind for axis in axes], [axis.columns for axis in axes]
 
     def features(self, coordinates: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch hidden"]:
         """(..., columns) -> (..., hidden_size)."""
-        columns = coordinates.split(self.columns, -1)
-        return super().features(torch.cat([_angle(own) if own.shape[-1] == 2 else own for own in columns], -1))
+        columns = zip(self.kinds, coordinates.split(self.columns, -1), strict=True)
+        return super().features(torch.cat([_angle(own) if kind == "circle" else own for kind, own in columns], -1))
+
+
+def _with_a_seam(axis: Axis) -> Axis:
+    """An angle as an interval."""
+    return Axis("interval", axis.sites) if axis.kind == "circle" else axis
 
 
 def _angle(circle: Tensor) -> Tensor:
@@ -125,6 +130,10 @@ def _second_moment(num_hidden: int, phases: str) -> float:
     return moment
 
 
-def _wavelengths(axes: Sequence[Axis]) -> Tensor:
-    """Units per column: (cos, sin) change pi times as fast as angle / pi, which has the range of the other axes."""
-    return torch.tensor([pi if axis.kind == "circle" else 1.0 for axis in axes for _ in range(axis.columns)])
+def wavelengths(axes: Sequence[Axis]) -> Tensor:
+    """Units per column: how fast the columns of an axis change together, where angle / pi, as other axes, changes by 1.
+
+    That is by pi for (cos, sin), and for matrices by the norm of their derivative by the angle, root 2, as much more.
+    """
+    speeds = {"circle": pi, "rotations": 2**0.5 * pi}
+    return torch.tensor([speeds.get(axis.kind, 1.0) for axis in axes for _ in range(axis.columns)])

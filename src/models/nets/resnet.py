@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.models.blocks import POOLINGS, Head, Invariants, Layers, PaperBlock, ResidualBlock, SpatialPool
+from src.models.blocks import Head, PaperBlock, ResidualBlock
 from src.models.border import Border
-from src.models.exactness import check_exact, geometries
+from src.models.exactness import check_exact, geometries, sides_in
 from src.models.field import Field
 from src.models.gconv import GConv
+from src.models.layers import Layers
+from src.models.pooling import POOLINGS, Invariants, SpatialPool
 from src.require import require_choice, require_positive
 
 _BLOCKS = {"residual": ResidualBlock, "paper": PaperBlock}
@@ -27,7 +29,7 @@ class CKGResNet(nn.Module):
     Args:
         in_channels: of the images.
         classes: logits.
-        size: of the images, (y, x) or one number for both; every layer is checked against it.
+        size: of the images, (x), (y, x) or (z, y, x), or one number for all; every layer is checked against it.
         conv: makes a `GConv` from (in_channels, out_channels, **changes); a stride is that of each block.
         hidden_sizes: widths, one more than stages.
         widen_factor: multiplies the widths.
@@ -83,7 +85,6 @@ class CKGResNet(nn.Module):
         exact: str = "warn",
     ) -> None:
         super().__init__()
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
         require_positive(last_kernel_size=last_kernel_size)
         require_choice("block", block, tuple(_BLOCKS))
         require_choice("pooling", pooling, (*POOLINGS, "none"))
@@ -94,6 +95,7 @@ class CKGResNet(nn.Module):
         self.border = Border(border)
         lift = conv(in_channels, first, implementation="lifting", stride=1)
         self.group = lift.group
+        self.size = sides_in(lift.group.space, size)
         self.lifting = nn.Sequential(lift, layers.norm(first), layers.activate())
         pools = [nn.Identity() if pooling == "none" else SpatialPool(pooling, pool_size) for _ in rest]
         self.stages = nn.Sequential()
@@ -109,12 +111,12 @@ class CKGResNet(nn.Module):
         self.head = head(last, classes, layers.head_norm)
         check_exact(self, self.size, exact)
 
-    def forward(self, images: Float[Tensor, "n c y x"]) -> Float[Tensor, "n classes"]:
-        """(n, c, y, x) -> logits (n, classes)."""
+    def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n classes"]:
+        """(n, c, *space) -> logits (n, classes)."""
         return self.head(self.invariants(self.features(images)))
 
-    def features(self, images: Float[Tensor, "n c y x"]) -> Field:
-        """(n, c, y, x) to the field before invariants are taken."""
+    def features(self, images: Float[Tensor, "n c *space"]) -> Field:
+        """(n, c, *space) to the field before invariants are taken."""
         return self.final(self.stages(self.lifting(self.border(Field.of_images(images, self.group)))))
 
     def _left_over_pixels(self, kernel_size: int) -> int:
@@ -124,7 +126,7 @@ class CKGResNet(nn.Module):
             if layer.kernel_size > n:
                 raise ValueError(
                     f"`conv.kernel_size` and `net.hidden_sizes` must suit the image, but `{layer.name}` has kernel "
-                    f"{layer.kernel_size} and gets {n} pixels of an image of {self.size[0]} x {self.size[1]} "
+                    f"{layer.kernel_size} and gets {n} pixels of an image of {' x '.join(map(str, self.size))} "
                     f"(conv.kernel_size={kernel_size}, {len(self.stages)} stages); use a smaller kernel, fewer "
                     "widths, net.pooling=none, or larger images."
                 )
