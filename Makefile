@@ -15,7 +15,7 @@ JOBS ?= auto
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep resume evaluate runs compare report study demo tutorial doctor data show test test-resume lint format tensorboard docs bench bench-data
+.PHONY: help setup train sweep resume evaluate runs compare report study demo tutorial doctor data show test test-resume lint format tensorboard docs bench bench-fft bench-data
 
 FLAGS = $(if $(FRESH),--fresh) $(if $(FORCE),--force) $(if $(DRY),--dry-run)
 PLACE = $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.num_nodes=$(NODES))
@@ -103,6 +103,9 @@ docs: setup ## List again in README and docs what is in configs/
 
 bench: setup ## Measure every implementation and group beside a textbook path: docs/benchmarks.md
 	$(BIN)/python scripts/benchmark.py $(ARGS)
+
+bench-fft: setup ## Measure convolutions by the Fourier transform beside direct ones: docs/spaces.md
+	$(BIN)/python scripts/benchmark_fft.py $(ARGS)
 
 bench-data: setup ## Measure whole-batch augmentation beside per-sample pipelines
 	$(BIN)/python scripts/benchmark_data.py $(ARGS)

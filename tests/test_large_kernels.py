@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,11 +16,17 @@ from src.groups import SO2, SO3, Axis, Dilation, Group, Reflection, Trivial
 from src.models import Field, GConv
 from src.models.fft import fft_conv, fft_pays
 from src.models.gaussian_mask import GaussianMask
-from src.models.kernels import Multiplicative
+from src.models.kernels import Multiplicative, Siren
 from src.models.kernels.domain import domain
 from src.models.nets import ResidualNet
 from src.models.optimisation import ParameterGroups
+from src.models.penalties import AliasPenalty
 from src.models.window import Window
+from src.reports.curves import scalars
+from src.runs.process import quiet
+from src.runs.record import read
+from src.training import load_recipe, train
+from src.training.run import Request
 
 CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 LINE = Trivial(space=1)
@@ -300,3 +307,77 @@ def test_wrong_nets_are_explained() -> None:
             partial(GConv, kernel_size=3, group=LINE, elements=(1,), implementation="oi x", padding=0),
             block="separable",
         )
+
+
+# ------------------------------------------------------------------------------------------ frequencies, resolutions
+
+
+def test_frequencies_above_those_of_the_taps_are_penalised() -> None:
+    def penalty(omega: float, k: int = 9, kernel: type[nn.Module] = Multiplicative, **options) -> float:
+        torch.manual_seed(0)
+        made = partial(kernel, **options) if kernel is Siren else partial(kernel, omega_0=omega, **options)
+        conv = GConv(2, 3, k, group=SO2(), elements=(4,), implementation="separable", kernel=made)
+        return float(AliasPenalty(1.0)(conv).detach())
+
+    assert penalty(2.0) == 0
+    assert penalty(100.0) > penalty(60.0) > 0
+    assert penalty(60.0, k=33) < penalty(60.0, k=9), "more taps can tell more apart"
+    assert penalty(2.0, window="anisotropic", window_size=0.02) > 0, "a narrow window has high frequencies"
+    assert penalty(100.0, kernel=Siren) == 0, "one that does not say"
+    with pytest.raises(ValueError, match="at least 0"):
+        AliasPenalty(-1.0)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("window", ["none", "isotropic", "anisotropic"])
+def test_frequencies_are_those_of_the_kernel(window: str) -> None:
+    """By its spectrum on fine taps: almost nothing is above the largest frequency, and some is at half of it."""
+    net = Multiplicative((Axis("space", 9),), 4, omega_0=60.0, window=window)
+    highest = net.highest_frequencies(slice(0, 1)).item()
+    line = torch.linspace(-1, 1, 4097)[:-1, None]
+    faded = net(line) * torch.hann_window(4096)[:, None]  # no edges
+    power = torch.fft.rfft(faded, dim=0).abs().square().sum(1)
+    frequencies = torch.arange(len(power)) * torch.pi
+    assert power[frequencies > 1.1 * highest + 20].sum() < 1e-3 * power.sum()
+    assert power[frequencies > 0.3 * highest].sum() > 1e-5 * power.sum()
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("form", ["oi x", "oi h, o x"])
+def test_finer_images_mean_the_same(form: str) -> None:
+    """Weights of a coarse layer, on twice as many pixels: the same smooth function convolved with the same kernel."""
+    options = {"group": Dilation(1.5, space=1), "elements": (2,), "implementation": form, "low_pass": 0.6}
+    smooth = partial(Multiplicative, omega_0=4.0)
+    coarse = GConv(2, 3, 17, kernel=smooth, **options)
+    fine, unscaled = (GConv(2, 3, 33, kernel=smooth, resolution=own, **options) for own in (2, 1))
+    for other in (fine, unscaled):
+        other.load_state_dict(coarse.state_dict())
+
+    def image(n: int) -> Field:
+        line = torch.linspace(-1, 1, n)
+        waves = torch.stack([torch.cos(3 * line), torch.sin(2 * line)])
+        return Field(waves[None, :, None].expand(1, 2, 2, n), coarse.kernel.grid)
+
+    with torch.no_grad():
+        expected = coarse(image(81)).values[..., 12:-12]
+        actual, other = (conv(image(161)).values[..., ::2][..., 12:-12] for conv in (fine, unscaled))
+    assert (actual - expected).norm() < 0.1 * expected.norm()
+    assert (other - expected).norm() > 0.5 * expected.norm(), "the control: twice as many taps sum to twice as much"
+
+
+def test_a_penalty_is_trained_and_not_logged(tmp_path: Path) -> None:
+    quiet()
+    words = ["dataset=sdigits", "augment=none", "group=r1", "net=residual", "conv=flexconv", "conv.kernel_size=33"]
+    words += ["net.hidden_sizes=[4]", "dataset.limit_train=32", "dataset.limit_val=16", "dataset.limit_test=16"]
+    words += ["train.epochs=1", "kernel.omega_0=200", "observers=brief", "seed=1", f"paths.logs={tmp_path}"]
+    penalty = "model.penalty={_target_: src.models.penalties.AliasPenalty, factor: 100}"
+    recipes = [load_recipe("quickstart", [*words, *more]) for more in ([], [penalty])]
+    results = [train(recipe.cfg, Request()) for recipe in recipes]
+    before = [float(AliasPenalty()(recipe.model.net).detach()) for recipe in recipes]
+    after = [float(AliasPenalty()(load_recipe(run=result.folder).model.net).detach()) for result in results]
+    assert before[0] == before[1] > 0
+    assert after[1] < after[0]
+    curves = [scalars(read(result.folder)) for result in results]
+    assert curves[1]["train/loss"][0][1] < 10, "the loss of the task alone"
+    assert any(tag.startswith("mask/blocks.0.conv1/space_0") for tag in curves[0])
+    assert any(tag == "mask/blocks.0.conv1/taps" for tag in curves[0])

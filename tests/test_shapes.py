@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, jaxtyped
 from torch import Tensor
 
-from src.groups import O2, SO2, Dilation, Group, Product, Reflection, Trivial
+from src.groups import O2, O3, SO2, SO3, Dilation, Group, Product, Reflection, Trivial
 from src.models import Field, GConv
 from src.models.kernels import Constant, Fourier, Lattice, Siren
 from src.models.masks import Box, Disc, SmoothDisc, SmoothInterval
@@ -23,6 +23,9 @@ GROUPS: dict[Group, tuple[int, ...]] = {
     Reflection(): (2,),
     O2(): (4, 2),
     Product(SO2(), Dilation()): (4, 3),
+    Dilation(space=1): (3,),
+    SO3(): (12,),
+    O3(): (4, 2),
 }
 
 
@@ -47,7 +50,7 @@ def test_groups(group: Group) -> None:
         for function in (group.inverse, group.matrix, group.chart, group.det, group.lattice_exact):
             checked(function, draw)
     checked(group.product, grid[:, None], group.random(5))
-    checked(group.act, grid[:, None], torch.randn(5, 2))
+    checked(group.act, grid[:, None], torch.randn(5, group.space))
     checked(group.relative, grid, group.random(5))
     checked(group.random, 5)
 

@@ -6,6 +6,8 @@ from functools import partial
 from math import pi
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from conftest import ALL_GROUPS, KERNELS, LINE, VOLUME
@@ -16,7 +18,7 @@ from torch import Tensor
 from src.analysis.equivariance import LOGITS, measure
 from src.analysis.pictures import draw_filters
 from src.analysis.redundancy import spectra
-from src.data import Digits3d, ImageDataModule, PixelSequences, Pool, Pools, Source, warp
+from src.data import H5, Digits3d, ImageDataModule, Npz, PixelSequences, Pool, Pools, Source, warp
 from src.data.augment import Augmentation, Parameters
 from src.data.poses import magnifications, rotations, turns
 from src.data.resample import fit, pose
@@ -331,3 +333,54 @@ def test_a_source_of_volumes_in_the_data_module() -> None:
     images, _ = next(iter(module.val_dataloader()))
     assert images.mean().item() == pytest.approx(0, abs=1e-5)
     assert plain.denormalise(images)[0, 0, 0, 0].mul(255).round().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("kind", [Npz, H5])
+@pytest.mark.parametrize(
+    ("space", "shape", "expected"),
+    [
+        (1, (30, 12), (1, 12)),
+        (1, (30, 3, 12), (3, 12)),
+        (3, (30, 4, 5, 6), (1, 4, 5, 6)),
+        (3, (30, 4, 5, 6, 3), (3, 4, 5, 6)),
+        (3, (30, 2, 4, 5, 6), (2, 4, 5, 6)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_arrays_of_ones_own(
+    kind: type[Npz] | type[H5],
+    space: int,
+    shape: tuple[int, ...],
+    expected: tuple[int, ...],
+    dtype: type,
+    tmp_path: Path,
+) -> None:
+    arrays = {"images": (200 * np.random.default_rng(0).random(shape)).astype(dtype), "labels": np.arange(30) % 3}
+    path = tmp_path / f"own.{kind.name}"
+    if kind is Npz:
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+    module = ImageDataModule(reader=kind, batch_size=24, path=path, space=space, cache=tmp_path)
+    images, labels = next(iter(module.train_dataloader()))
+    assert images.shape == (24, *expected)
+    assert images.flatten(2).mean((0, 2)).abs().max() < 1e-4
+    assert images.flatten(2).transpose(0, 1).flatten(1).std(1, correction=0).sub(1).abs().max() < 1e-3
+    assert labels.max() == 2
+    row = int(module.datasets["train"].split.ids[0])
+    first = torch.from_numpy(arrays["images"][row]).float()
+    split = module.datasets["train"].split.images[0].float()
+    assert torch.equal(split, first.movedim(-1, 0) if shape[-1] == 3 else first.view(expected))
+    if dtype is np.float64:
+        with pytest.raises(ValueError, match=r"must be null for images of torch\.float32"):
+            ImageDataModule(reader=kind, batch_size=24, path=path, space=space, size=20).setup()
+
+
+def test_arrays_of_another_dimension_are_explained(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", images=np.zeros((30, 4, 5, 6), np.uint8), labels=np.arange(30) % 3)
+    with pytest.raises(ValueError, match=r"images must be uint8 of the shape .* set dataset\.space to 1 or 3"):
+        Npz(path=tmp_path / "own.npz")
+    with pytest.raises(ValueError, match=r"`dataset\.space` must be one of 1, 2, 3"):
+        Npz(path=tmp_path / "own.npz", space=4)

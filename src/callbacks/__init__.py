@@ -8,6 +8,7 @@ from src.callbacks.feature_figures import FeatureFigures
 from src.callbacks.interruption import Interrupted, Interruption
 from src.callbacks.kernel_redundancy import KernelRedundancy
 from src.callbacks.lightning import LearningRate, ProgressBar
+from src.callbacks.mask_sizes import MaskSizes
 from src.callbacks.throughput import Throughput
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Interruption",
     "KernelRedundancy",
     "LearningRate",
+    "MaskSizes",
     "ProgressBar",
     "Throughput",
 ]

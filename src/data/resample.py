@@ -37,6 +37,7 @@ def pose(
     Returns:
         (n, c, *size), uint8.
     """
+    _check_bytes(images)
     d = len(size)
     result = torch.empty(len(images), images.shape[1], *size, dtype=torch.uint8)
     scales = torch.linalg.det(matrices).abs() ** (1 / d)
@@ -65,6 +66,7 @@ def fit(images: Tensor, size: Sequence[int], border: Border = "zeros", chunk: in
     """
     if images.shape[2:] == tuple(size):
         return images
+    _check_bytes(images)
     return torch.cat([_fitted(part, tuple(size), border) for part in images.split(chunk)])
 
 
@@ -89,6 +91,15 @@ def _shrunk(images: Tensor, size: tuple[int, ...]) -> Tensor:
     columns = images.flatten(3)
     columns = functional.interpolate(columns, (size[0], columns.shape[-1]), mode="bilinear", antialias=True)
     return columns.unflatten(-1, size[1:])
+
+
+def _check_bytes(images: Tensor) -> None:
+    """Raises ValueError for floating-point numbers, which are given as they are."""
+    if images.dtype != torch.uint8:
+        raise ValueError(
+            f"`size`, `rotate` and `scale` must be null for images of {images.dtype}, which are used as they are; use "
+            "augment.rotate and augment.scale, or uint8."
+        )
 
 
 def _bytes(images: Tensor) -> Tensor:

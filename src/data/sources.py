@@ -256,18 +256,23 @@ def keep(file: Path | None, make: Callable[[], _Parts], parts: type[_Parts], par
 
 
 def statistics(images: Images, chunk: int = 2**24) -> Statistics:
-    """Mean and deviation of training images, (n, c, *space) in uint8, read so many numbers at a time.
+    """Mean and deviation of training images, (n, c, *space), read so many numbers at a time; in units of 255.
 
-    Sums are integers, so the result depends neither on order nor on the chunk. A constant channel has deviation 1/255,
-    the step between two grey values, so that it can be divided by.
+    Of uint8, sums are integers, so the result depends neither on order nor on the chunk. A constant channel has
+    deviation 1/255, the step between two grey values, so that it can be divided by.
     """
-    count, total, square = 0, torch.zeros((), dtype=torch.int64), torch.zeros((), dtype=torch.int64)
+    kind = torch.float64 if images[:1].is_floating_point() else torch.int64
+    count, total, square = 0, torch.zeros((), dtype=kind), torch.zeros((), dtype=kind)
     step = max(1, chunk // prod(images.shape[1:]))
     for start in range(0, len(images), step):
-        values = images[start : start + step].to(torch.int64)
+        values = images[start : start + step].to(kind)
         count += values.numel() // values.shape[1]
         values = values.flatten(2)
         total, square = total + values.sum((0, 2)), square + values.square().sum((0, 2))
     mean = total.double() / count
-    std = (square.double() / count - mean.square()).clamp(min=1).sqrt()
-    return Statistics((mean / 255).float(), (std / 255).float())
+    variance = square.double() / count - mean.square()
+    if kind == torch.int64:
+        variance = variance.clamp(min=1)
+    else:
+        variance = torch.where(variance > 1e-12 * mean.square() + 1e-30, variance, 1.0)
+    return Statistics((mean / 255).float(), (variance.sqrt() / 255).float())

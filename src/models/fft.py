@@ -58,7 +58,7 @@ def fft_conv(
 def fft_pays(planes: Tensor, weight: Tensor, before: int, after: int) -> bool:
     """Whether it is faster, forward and backward, than summing over the taps, by a model of both times.
 
-    On CPUs it was fitted to `make benchmark-fft` on two cores, and chooses what takes at most a fifth longer than the
+    On CPUs it was fitted to `make bench-fft` on two cores, and chooses what takes at most a fifth longer than the
     faster one. On other devices, where that was not measured, only long kernels of sequences take it.
     """
     (n, c), (o, i), d = planes.shape[:2], weight.shape[:2], planes.dim() - 2

@@ -71,3 +71,18 @@ class Pointwise(nn.Module):
 
     def forward(self, field: Field) -> Field:
         return Field(self.module(field.values), field.elements)
+
+
+def check_field(field: Field, channels: int, space: int) -> None:
+    """Raises ValueError unless a field has so many channels, and values for each of its elements, in R^space."""
+    shape, axes = tuple(field.values.shape), ", ".join("zyx"[-space:])
+    if len(shape) != 3 + space or shape[1] != channels:
+        raise ValueError(
+            f"`field` must have values (n, {channels}, b, {axes}), but got {shape}; make one from images with "
+            "Field.of_images(images, group)."
+        )
+    if shape[2] != len(field.elements):
+        raise ValueError(
+            f"`field` has values on {shape[2]} elements, (n, c, b, {axes}) = {shape}, but lists "
+            f"{len(field.elements)} elements."
+        )

@@ -17,13 +17,13 @@ from src.groups import Axis, Group
 from src.models import contraction
 from src.models.contraction import Step
 from src.models.factorisation import Factorisation
-from src.models.field import Field
+from src.models.field import Field, check_field
 from src.models.kernel import GroupKernel
 from src.models.kernels import Fourier
 from src.models.seeded_generator import SeededGenerator
 from src.models.torch_functions import functions_for
 from src.models.window import check_causal, padding_of
-from src.require import require_choice, require_positive
+from src.require import require_choice, require_positive, require_positive_number
 
 
 class GConv(nn.Module):
@@ -46,6 +46,8 @@ class GConv(nn.Module):
         mask: makes a mask from (axes), or none.
         low_pass: standard deviation in pixels of the Gaussian that smooths kernels before they are sampled; 0 for none.
         init: `unit`, which preserves variance, or `paper`; see `GroupKernel`.
+        resolution: by how much images are finer than those that the weights were trained on, such as 2 with a kernel of
+            twice the size.
         stride: of the output pixels.
         padding: zeros on each side; none keeps the image size and needs an odd kernel. `causal`, for sequences, puts
             them all before the first pixel: no output depends on a later input.
@@ -78,6 +80,7 @@ class GConv(nn.Module):
         mask: Callable[[Sequence[Axis]], nn.Module] | None = None,
         low_pass: float = 0.0,
         init: str = "unit",
+        resolution: float = 1.0,
         stride: int = 1,
         padding: int | str | None = None,
         bias: bool = False,
@@ -86,6 +89,7 @@ class GConv(nn.Module):
         fft: str = "auto",
     ) -> None:
         super().__init__()
+        require_positive_number(resolution=resolution)
         require_positive(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride)
         require_choice("sampling", sampling, ("grid", "random"))
         require_choice("init", init, ("unit", "paper"))
@@ -105,7 +109,18 @@ class GConv(nn.Module):
                 "not separable in that way; use 'dense' or 'auto'."
             )
         self.kernel = GroupKernel(
-            in_channels, out_channels, kernel_size, group, elements, factorisation, kernel, mask, low_pass, init, causal
+            in_channels,
+            out_channels,
+            kernel_size,
+            group,
+            elements,
+            factorisation,
+            kernel,
+            mask,
+            low_pass,
+            init,
+            causal,
+            resolution,
         )
         if causal:
             check_causal(group, self.kernel.grid)
@@ -170,7 +185,8 @@ class GConv(nn.Module):
         Raises:
             ValueError: if the field has other channels than the layer, or is smaller than the kernel.
         """
-        self._check(field)
+        check_field(field, self.in_channels, self.group.space)
+        _check_size(field, self.kernel_size, sum(self.kernel.whole.padding(self.padding)))
         a = self.output_elements(field) if elements is None else elements
         pixels = field.pixels()
         for step, weight in self._operators(a, field.elements):
@@ -270,25 +286,6 @@ class GConv(nn.Module):
         sizes = (self.out_channels, self.in_channels, self.kernel.window.taps)
         return [(step, contraction.arrange(step, weight, *sizes)) for step, weight in zip(steps, weights, strict=True)]
 
-    def _check(self, field: Field) -> None:
-        shape, d = tuple(field.values.shape), self.group.space
-        axes = ", ".join("zyx"[-d:])
-        if len(shape) != 3 + d or shape[1] != self.in_channels:
-            raise ValueError(
-                f"`field` must have values (n, {self.in_channels}, b, {axes}), but got {shape}; make one from images "
-                "with Field.of_images(images, group)."
-            )
-        if shape[2] != len(field.elements):
-            raise ValueError(
-                f"`field` has values on {shape[2]} elements, (n, c, b, {axes}) = {shape}, but lists "
-                f"{len(field.elements)} elements."
-            )
-        if self.kernel_size > min(shape[3:]) + sum(self.kernel.whole.padding(self.padding)):
-            raise ValueError(
-                f"`kernel_size` must not exceed the image with its padding, but got {self.kernel_size} for "
-                f"{' x '.join(map(str, shape[3:]))} pixels; use a smaller kernel, larger images, or fewer pools."
-            )
-
 
 def convolutions(net: nn.Module) -> dict[str, GConv]:
     """The group convolutions of a net, by their names in it."""
@@ -298,3 +295,13 @@ def convolutions(net: nn.Module) -> dict[str, GConv]:
 def _same(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are equal in value, dtype and device."""
     return one is other or (one.dtype == other.dtype and one.device == other.device and torch.equal(one, other))
+
+
+def _check_size(field: Field, kernel_size: int, padding: int) -> None:
+    """Raises ValueError if a field is smaller than a kernel."""
+    size = field.values.shape[3:]
+    if kernel_size > min(size) + padding:
+        raise ValueError(
+            f"`kernel_size` must not exceed the image with its padding, but got {kernel_size} for "
+            f"{' x '.join(map(str, size))} pixels; use a smaller kernel, larger images, or fewer pools."
+        )

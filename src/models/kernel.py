@@ -45,6 +45,8 @@ class GroupKernel(nn.Module):
         init: `unit`, as said above; or `paper`, as in its code: the last layers of kernel nets are divided by the root
             of i k^d instead, and elements are summed.
         causal: the last tap of the window is the present, and the others lie before it.
+        resolution: by how much images are finer than those that the weights were trained on. A sum over so many times
+            as many taps along each axis is scaled to come to the same, and the low-pass is as wide as it was.
     """
 
     def __init__(
@@ -60,11 +62,12 @@ class GroupKernel(nn.Module):
         low_pass: float = 0.0,
         init: str = "unit",
         causal: bool = False,
+        resolution: float = 1.0,
     ) -> None:
         super().__init__()
         self.channels = {"o": out_channels, "i": in_channels}
         self.kernel_size, self.group, self.elements, self.factorisation = kernel_size, group, elements, factorisation
-        self.whole = Window(kernel_size, group.space, group.extent, causal)
+        self.whole, self.density = Window(kernel_size, group.space, group.extent, causal), resolution**group.space
         self.nets = nn.ModuleList()
         for factor in factorisation.factors:
             axes = [axis for word in factor.coordinates for axis in self._axes(word)]
@@ -74,7 +77,7 @@ class GroupKernel(nn.Module):
         # Part of what a trained kernel means, hence in the state: setting other elements must not rescale it.
         self.register_buffer("gain", torch.tensor(1.0))
         self.gain.fill_(self.summed / (in_channels * self._energy()) ** 0.5)
-        self.low_pass = LowPass(low_pass * self.whole.pitch) if low_pass and kernel_size > 1 else None
+        self.low_pass = LowPass(low_pass * resolution * self.whole.pitch) if low_pass and kernel_size > 1 else None
         self.forget()
         if self.low_pass is not None:
             self.gain.mul_(self._loss())
@@ -145,9 +148,23 @@ class GroupKernel(nn.Module):
             for word in self._first_words(n)
             if self._is_trained(word)
         ]
-        whole = reduce(torch.mul, scales + trained)[..., 0] * (self.gain / self.summed)
+        whole = reduce(torch.mul, scales + trained)[..., 0] * (self.gain / self.summed / self.density)
         taps = self.window.taps
         return whole.unflatten(-1, taps if whole.shape[-1] > 1 else (1,) * len(taps))
+
+    def highest_frequencies(self) -> list[Tensor]:
+        """Of each kernel net along each axis of the space, in radians per unit, where it says so: (d,)."""
+        return [
+            net.highest_frequencies(self._space_of(n))
+            for n, (net, factor) in enumerate(zip(self.nets, self.factorisation.factors, strict=True))
+            if hasattr(net, "highest_frequencies") and "x" in factor.coordinates and self.kernel_size > 1
+        ]
+
+    def _space_of(self, n: int) -> slice:
+        """Which columns of factor n are those of the space."""
+        words = self.factorisation.factors[n].coordinates
+        before = sum(axis.columns for word in words[: words.index("x")] for axis in self._axes(word))
+        return slice(before, before + self.group.space)
 
     @property
     def window(self) -> Window:
@@ -164,7 +181,7 @@ class GroupKernel(nn.Module):
         factor = self.factorisation.factors[n]
         values = self._values(n, sampling.rows)
         if n == 0:
-            values = values * (self.gain / self.summed)
+            values = values * (self.gain / self.summed / self.density)
         # The last row is for where the mask is zero.
         values = F.embedding(sampling.index, F.pad(values, (0, 0, 0, 1)), len(values)) * sampling.envelope
         for word, coordinates in sampling.trained:
@@ -174,11 +191,9 @@ class GroupKernel(nn.Module):
 
     def _values(self, n: int, rows: Tensor) -> Tensor:
         """Of kernel net n at coordinates, (p, columns) -> (p, values)."""
-        words = self.factorisation.factors[n].coordinates
-        if self.low_pass is None or "x" not in words:
+        if self.low_pass is None or "x" not in self.factorisation.factors[n].coordinates:
             return self.nets[n](rows)
-        before = sum(axis.columns for word in words[: words.index("x")] for axis in self._axes(word))
-        return self.low_pass(self.nets[n], rows, slice(before, before + self.group.space))
+        return self.low_pass(self.nets[n], rows, self._space_of(n))
 
     @torch.no_grad()
     def _scale_as_paper(self) -> None:

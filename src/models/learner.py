@@ -27,6 +27,7 @@ class Learner(LightningModule):
         optimizer: makes the optimiser from parameter groups; its learning rate and weight decay are bound.
         schedule: the learning rate's factor by epoch.
         groups: which parameters are trained how.
+        penalty: what is added to the loss in training for a net, or none; see `AliasPenalty`.
     """
 
     def __init__(
@@ -36,10 +37,11 @@ class Learner(LightningModule):
         optimizer: Callable[[Sequence[dict[str, Any]]], torch.optim.Optimizer],
         schedule: Schedule,
         groups: ParameterGroups,
+        penalty: Callable[[nn.Module], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.net, self.task = net, task
-        self.optimizer, self.schedule, self.groups = optimizer, schedule, groups
+        self.optimizer, self.schedule, self.groups, self.penalty = optimizer, schedule, groups, penalty
         self.train_metrics, self.val_metrics, self.test_metrics = (
             MetricCollection(
                 {"loss": MeanMetric(), **{name: task.meter(name) for name in task.metrics}},
@@ -56,6 +58,8 @@ class Learner(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self._measure(batch, self.train_metrics)
         self.log("loss", loss, prog_bar=True, logger=False)
+        if self.penalty is not None:
+            loss = loss + self.penalty(self.net)
         if self.trainer.world_size == 1:
             return loss
         # Processes average their gradients, so a smaller share of a batch must count for less.

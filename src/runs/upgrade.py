@@ -99,12 +99,13 @@ def _say_what_was_default(config: _Config) -> _Config:
 
 
 _DEFAULTS: Mapping[Any, _Config] = {
-    "src.models.GConv": {"low_pass": "${oc.select:group.low_pass,0.6}", "init": "unit", "fft": "auto"},
+    "src.models.GConv": {"low_pass": "${oc.select:group.low_pass,0.6}", "init": "unit", "fft": "auto", "resolution": 1},
     "src.models.kernels.Siren": {"phases": "all"},
     "src.models.kernels.Fourier": {"lr_factor": 1.0},
     "src.models.kernels.Lattice": {"degree": 1, "lr_factor": 1.0},
     "src.models.nets.CKGResNet": {"block": "residual", "border": "zeros", "last_kernel_size": 3},
     "src.models.optimisation.ParameterGroups": {"constant_lr": 1.0},
+    "src.models.learner.Learner": {"penalty": None},
 }
 """Options that older runs lack, by the target of their node."""
 

@@ -105,25 +105,30 @@ def target_column(labels: np.ndarray, n: int) -> Tensor:
 
 
 def describe(
-    file: _Arrays, images: str, labels: str, column: _Column = _label_column
-) -> tuple[tuple[int, int, int, int], Tensor]:
-    """The shape (n, c, y, x) of the images and the labels, under two keys of an opened file.
+    file: _Arrays, images: str, labels: str, column: _Column = _label_column, space: int = 2
+) -> tuple[tuple[int, ...], Tensor]:
+    """The shape (n, c, *space) of the images and the labels, under two keys of an opened file.
 
     Raises:
         ValueError: if they are not there, or are none.
     """
-    shape = _image_shape(file, images)
+    shape = _image_shape(file, images, space)
     return shape, column(_find(file, labels)[:], shape[0])
 
 
-def read_pool(file: _Arrays, images: str, labels: str, column: _Column = _label_column) -> Pool:
+def read_pool(file: _Arrays, images: str, labels: str, column: _Column = _label_column, space: int = 2) -> Pool:
     """As `describe`, with the images themselves."""
-    _, numbers = describe(file, images, labels, column)
-    return Pool(_channels_first(torch.from_numpy(file[images][:])), numbers)
+    _, numbers = describe(file, images, labels, column, space)
+    return Pool(_channels_first(torch.from_numpy(file[images][:]), space), numbers)
 
 
 def open_pool(
-    path: Path, images: str, labels: str, column: _Column = _label_column, labels_path: Path | None = None
+    path: Path,
+    images: str,
+    labels: str,
+    column: _Column = _label_column,
+    labels_path: Path | None = None,
+    space: int = 2,
 ) -> Pool:
     """As `read_pool`, of an .h5 file whose images are read when they are asked for; labels may be in another.
 
@@ -131,10 +136,10 @@ def open_pool(
         ValueError: if a file is damaged, or does not hold that.
     """
     with opened(path) as file:
-        shape = _image_shape(file, images)
+        shape = _image_shape(file, images, space)
     with opened(labels_path or path) as file:
         numbers = column(_find(file, labels)[:], shape[0])
-    return Pool(Lazy(_Rows(path, images), torch.arange(len(numbers)), shape), numbers)
+    return Pool(Lazy(_Rows(path, images, space), torch.arange(len(numbers)), shape), numbers)
 
 
 @dataclass(frozen=True)
@@ -143,35 +148,50 @@ class _Rows:
 
     path: Path
     key: str
+    space: int = 2
 
     def __call__(self, rows: Tensor) -> Tensor:
         ascending, where = np.unique(rows.numpy(), return_inverse=True)
         with opened(self.path) as file:
-            return _channels_first(torch.from_numpy(file[self.key][ascending]))[torch.from_numpy(where)]
+            return _channels_first(torch.from_numpy(file[self.key][ascending]), self.space)[torch.from_numpy(where)]
 
 
-def _image_shape(file: _Arrays, key: str) -> tuple[int, int, int, int]:
-    """The shape (n, c, y, x) of images of uint8, (n, y, x), (n, y, x, c) or (n, c, y, x).
+_SHAPES = {
+    1: "(n, x) or (n, c, x)",
+    2: "(n, y, x), (n, y, x, c) or (n, c, y, x) with one or three channels",
+    3: "(n, z, y, x), (n, z, y, x, c) or (n, c, z, y, x)",
+}
+
+
+def _image_shape(file: _Arrays, key: str, space: int) -> tuple[int, ...]:
+    """The shape (n, c, *space) of images of uint8, or of floating-point numbers but for images of the plane.
 
     Raises:
-        ValueError: if the type is not uint8, or it cannot be told which axis is which.
+        ValueError: if the type is another, or it cannot be told which axis is which.
     """
     images = _find(file, key)
     shape, dtype = tuple(images.shape), images.dtype
-    result = tuple(_channels_first(torch.empty(shape, device="meta")).shape) if len(shape) in (3, 4) else ()
-    if dtype != np.uint8 or len(result) != 4 or result[1] not in (1, 3):
+    known = len(shape) in (space + 1, space + 2)
+    result = tuple(_channels_first(torch.empty(shape, device="meta"), space).shape) if known else ()
+    numbers = dtype == np.uint8 or (space != 2 and np.issubdtype(dtype, np.floating))
+    if not numbers or not known or (space == 2 and result[1] not in (1, 3)):
+        what = "uint8" if space == 2 else "uint8 or floating-point numbers"
         raise ValueError(
-            "images must be uint8 of the shape (n, y, x), (n, y, x, c) or (n, c, y, x) with one or three channels, but "
-            f"are {dtype} of {shape}; convert numbers in [0, 1] with (255 * x).round().astype('uint8')"
+            f"images must be {what} of the shape {_SHAPES[space]}, but are {dtype} of {shape}; convert numbers in "
+            "[0, 1] with (255 * x).round().astype('uint8'), and for sequences or volumes set dataset.space to 1 or 3"
         )
     return result
 
 
-def _channels_first(images: Tensor) -> Tensor:
-    """(n, y, x), (n, y, x, c) or (n, c, y, x) -> (n, c, y, x), contiguous; one or three channels."""
-    if images.dim() == 3:
+def _channels_first(images: Tensor, space: int) -> Tensor:
+    """(n, *space), (n, *space, c) or (n, c, *space) -> (n, c, *space), contiguous; floating-point numbers in float32.
+
+    Channels are last where there are one or three, but never in sequences.
+    """
+    images = images.float() if images.is_floating_point() else images
+    if images.dim() == space + 1:
         return images[:, None]
-    return images.movedim(-1, 1).contiguous() if images.shape[-1] in (1, 3) else images
+    return images.movedim(-1, 1).contiguous() if space > 1 and images.shape[-1] in (1, 3) else images
 
 
 def _find(file: _Arrays, key: str) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from src.data.io.arrays import NpzFile, describe, open_pool, opened, read_pool, target_column
 from src.data.sources import Pools, Source
+from src.require import require_choice
 
 PARTS = {"learn": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 """Names of the folders and arrays of each pool, where they are given apart."""
@@ -22,14 +23,17 @@ COUNTS = {(): (0.8, 0.1, 0.1), ("test",): (0.9, 0.1), ("val",): (0.9, 0.1), ("va
 class _Arrays(Source):
     """Images and labels in one file, under the keys images and labels, or train_images, train_labels, val_..., test_...
 
-    Images are uint8, (n, y, x), (n, y, x, c) or (n, c, y, x) with one or three channels. Labels say by their type and
-    shape what is learned: integers from 0, (n,), are classes; 0 and 1, (n, k), which of k labels an image has;
-    floating-point numbers, (n,) or (n, k), values.
+    Images are uint8, (n, y, x), (n, y, x, c) or (n, c, y, x) with one or three channels. Sequences, `space` 1, are
+    (n, x) or (n, c, x), and volumes, `space` 3, (n, z, y, x), (n, z, y, x, c) or (n, c, z, y, x), both of any number of
+    channels and of uint8 or floating-point numbers, which are neither moved nor brought to another size. Labels say by
+    their type and shape what is learned: integers from 0, (n,), are classes; 0 and 1, (n, k), which of k labels an
+    image has; floating-point numbers, (n,) or (n, k), values.
 
     Args:
         path: the file.
         images, labels: keys, or what follows train_, val_ and test_ in them.
         names: of the classes, by label, or of the labels or values; None is numbers.
+        space: dimension of the images: 1, 2 or 3.
         drawing: as for `Source`; 80 / 10 / 10 % unless `counts` or keys say otherwise.
 
     Raises:
@@ -46,21 +50,24 @@ class _Arrays(Source):
         images: str = "images",
         labels: str = "labels",
         names: Sequence[str] | None = None,
+        space: int = 2,
         **drawing: Any,
     ) -> None:
         self.path = existing(path, f"an .{self.name} file", folder=False)
+        require_choice("dataset.space", space, (1, 2, 3))
+        self.space = space
         with opened(self.path, self.opener) as file:
             available = list(file)
         with _named(self.path):
             self.keys = _keys(available, images, labels)
         with opened(self.path, self.opener) as file:
-            found = [describe(file, *keys, target_column) for keys in self.keys.values()]
+            found = [describe(file, *keys, target_column, space) for keys in self.keys.values()]
         shapes, columns = zip(*found, strict=True)
         with _named(self.path):
             self.channels, *native = _one_shape(shapes)
             self.targets = _one_kind(columns)
             self.labels = _names(columns, self.targets, names)
-        self.native = (native[0], native[1])
+        self.native = tuple(native)
         self.recommended = COUNTS[tuple(self.keys)[1:]]
         super().__init__(**drawing)
 
@@ -70,7 +77,9 @@ class _Arrays(Source):
 
     def pools(self) -> Pools:
         with opened(self.path, self.opener) as file:
-            return Pools(**{part: read_pool(file, *keys, target_column) for part, keys in self.keys.items()})
+            return Pools(
+                **{part: read_pool(file, *keys, target_column, self.space) for part, keys in self.keys.items()}
+            )
 
 
 class Npz(_Arrays):
@@ -99,7 +108,9 @@ class H5(_Arrays):
     def pools(self) -> Pools:
         if self.in_memory:
             return super().pools()
-        return Pools(**{part: open_pool(self.path, *keys, target_column) for part, keys in self.keys.items()})
+        return Pools(
+            **{part: open_pool(self.path, *keys, target_column, space=self.space) for part, keys in self.keys.items()}
+        )
 
 
 @contextmanager
@@ -139,7 +150,7 @@ def _keys(available: Sequence[str], images: str, labels: str) -> dict[str, tuple
 
 
 def _one_shape(shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """(c, y, x) of the images of all parts."""
+    """(c, *space) of the images of all parts."""
     different = sorted({tuple(shape[1:]) for shape in shapes})
     if len(different) > 1 or not all(shape[0] for shape in shapes):
         raise ValueError(

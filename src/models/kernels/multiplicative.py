@@ -86,6 +86,14 @@ class Multiplicative(nn.Module):
             values = mixing(values) * own(coordinates)
         return values
 
+    def highest_frequencies(self, columns: slice) -> Tensor:
+        """The largest frequency of a product of the filters along some columns, in radians per unit: (columns,).
+
+        A product has the sum of the frequencies of its factors. A window spreads them, by a Gaussian whose deviation is
+        the window's sharpness; two deviations are counted.
+        """
+        return torch.stack([own.frequencies()[:, columns].amax(0) for own in self.filters]).sum(0)
+
 
 class _Filter(nn.Module):
     """g(u) = sin(w u + phase), in a Gaussian window about a centre or in none."""
@@ -105,6 +113,11 @@ class _Filter(nn.Module):
             shape = (size, columns if window == "anisotropic" else 1)
             self.sharpness = nn.Parameter(torch.distributions.Gamma(2.0, 2.0 * window_size).sample(shape))
             self.centre = nn.Parameter(domain(axes)[torch.randint(len(domain(axes)), (size,))])
+
+    def frequencies(self) -> Tensor:
+        """The largest of each filter along each column, (size, columns)."""
+        waves = self.wave.weight.abs()
+        return waves if self.sharpness is None else waves + 2 * self.sharpness.abs() / waves.shape[1] ** 0.5
 
     def forward(self, coordinates: Tensor) -> Tensor:
         """(..., columns) -> (..., size)."""

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.models.blocks import Head, ResidualBlock, SeparableBlock, TemporalBlock
+from src.models.border import Border
 from src.models.exactness import check_exact, sides_in
 from src.models.field import Field
 from src.models.gconv import GConv
@@ -38,6 +39,8 @@ class ResidualNet(nn.Module):
             a group need it, to lift images.
         block: `residual`; `temporal`, with an activation before the sum as well; or `separable`, see `SeparableBlock`.
         normalisation, activation, dropout: see `Layers`.
+        border: of the images and of every activation but the last of a block, `zeros` or `disc`; or `background`, taken
+            from images; see `Border`.
         input_dropout: probability in [0, 1) of dropping a number of the image.
         readout: how invariants are pooled, `max`, `mean`, `max_mean` or, of sequences, `last`; see `Invariants`.
         head: makes the head from (channels, classes, norm).
@@ -74,6 +77,7 @@ class ResidualNet(nn.Module):
         normalisation: str = "batch",
         activation: str = "relu",
         dropout: float = 0.0,
+        border: str = "zeros",
         input_dropout: float = 0.0,
         readout: str = "max_mean",
         head: Callable[..., nn.Module] = Head,
@@ -83,7 +87,8 @@ class ResidualNet(nn.Module):
         require("net.hidden_sizes", list(hidden_sizes), len(hidden_sizes) > 0, "one or more widths")
         require_choice("block", block, tuple(_BLOCKS))
         require_probability(input_dropout=input_dropout)
-        layers = Layers(conv, normalisation, activation, dropout)
+        layers = Layers(conv, normalisation, activation, dropout, "zeros" if border == "background" else border)
+        self.border = Border(border)
         first = hidden_sizes[0] if stem else in_channels
         lift = conv(in_channels, first, implementation="lifting", stride=1)
         self.group = lift.group
@@ -111,5 +116,5 @@ class ResidualNet(nn.Module):
 
     def features(self, images: Float[Tensor, "n c *space"]) -> Field:
         """(n, c, *space) to the field before invariants are taken."""
-        field = Field.of_images(self.input_dropout(images), self.group)
+        field = self.border(Field.of_images(self.input_dropout(images), self.group))
         return self.norm(self.blocks(self.stem(field)))
