@@ -158,10 +158,11 @@ def _mix_matrix(pixels: Tensor, weight: Tensor) -> Tensor:
     Written as a 1x1 convolution on channels-last planes, which takes half the time of a linear layer on a CPU.
     """
     matrix = torch.einsum("aboi->aobi", weight).flatten(2).flatten(0, 1)
-    line = pixels.flatten(-2).flatten(1, -2)
-    planes = torch.einsum("npk->nkp", line)[:, :, None]
-    mixed = torch.einsum("nkp->npk", F.conv2d(planes, matrix[..., None, None])[:, :, 0])
-    return mixed.unflatten(1, pixels.shape[1:-2]).unflatten(-1, (len(weight), -1))
+    # In two axes, of which a sequence is the second: in one, it takes up to half as long again.
+    rows = pixels.flatten(-2) if pixels.dim() > 4 else pixels.flatten(-2)[:, None]
+    planes = torch.einsum("nyxk->nkyx", rows.flatten(2, -2))
+    mixed = torch.einsum("nkyx->nyxk", F.conv2d(planes, matrix[..., None, None]))
+    return mixed.flatten(1, 2).unflatten(1, pixels.shape[1:-2]).unflatten(-1, (len(weight), -1))
 
 
 def _mix_halves(pixels: Tensor, weight: Tensor) -> Tensor:
