@@ -89,6 +89,10 @@ def test_every_listed_key_exists() -> None:
         "group=sim2",
         "dataset=mnist_rot",
         "dataset=h5",
+        "kernel=lattice",
+        "mask=gaussian",
+        "dataset=smnist",
+        "net=residual",
     ):
         keys |= set(_keys(compose_config([choice])))
     tables = "\n".join(line for line in OPTIONS.splitlines() if line.startswith("|"))

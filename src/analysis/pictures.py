@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import ceil, degrees, exp, pi
+from math import acos, ceil, degrees, exp, pi
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from src.analysis.moving import watched
 from src.data.poses import turns
 from src.data.samples import Samples
 from src.data.warp import warp
-from src.groups import O2, SO2, Dilation, Group, Reflection, Trivial
+from src.groups import O2, SO2, SO3, Dilation, Group, Reflection, Trivial
 from src.models import Field, GConv
 
 _CELL = 0.6
@@ -147,12 +147,27 @@ def _part_label(part: Group, own: Sequence[float]) -> list[str]:
             return [_flip(own[0])]
         case O2():
             return [_angle(own[0]), _flip(own[1])]
+        case SO3():
+            return [_turn(own)]
     return [f"{coordinate:.2g}" for coordinate in own]
 
 
 def _angle(radians: float) -> str:
     """In degrees from 0 to 360, to a tenth."""
     return f"{round(degrees(radians), 1) % 360:g}°"
+
+
+def _turn(quaternion: Sequence[float]) -> str:
+    """A rotation of R^3 by its angle from 0 to 180 degrees, and its axis where that is one of the space.
+
+    >>> _turn([0.5**0.5, 0.5**0.5, 0.0, 0.0])
+    '90° z'
+    """
+    real, *axis = quaternion
+    along = "".join(name for name, part in zip("zyx", axis, strict=True) if abs(part) > 1e-9)
+    sign = 1 if real * sum(axis) >= 0 else -1
+    angle = f"{sign * round(degrees(2 * acos(min(1.0, abs(real)))), 1):g}°"
+    return f"{angle} {along}" if len(along) == 1 else angle.removeprefix("-")
 
 
 def _flip(coordinate: float) -> str:
