@@ -16,10 +16,11 @@ from laws import (
     check_paths,
     check_scale,
     exact_elements,
+    warp,
 )
 from torch import nn
 
-from src.groups import O2, O3, SO2, Dilation, Product, Trivial
+from src.groups import O2, O3, SO2, SO3, Dilation, Product, Trivial
 from src.models import Field, GConv, contraction
 from src.models.kernels import Lattice
 
@@ -290,6 +291,32 @@ def test_more_elements_after_training_change_little() -> None:
     rebuilt = GConv(8, 8, 5, group=SO2(), elements=(64,), implementation="separable", mask=MASKS["disc"]).eval()
     rebuilt.load_state_dict(conv.state_dict())
     assert_close(rebuilt(lift(image)).values, conv(lift(image)).values, "rebuilt on other elements")
+
+
+@pytest.mark.parametrize("group", ["se2", "tetrahedral", "r1xrplus"])
+def test_shared_elements_are_drawn_where_images_are_lifted(group: str) -> None:
+    h, _ = ALL_GROUPS[group]
+    lift, conv = (make(group, form, sampling="shared") for form in ("lifting", "separable"))
+    image = Field.of_images(torch.randn(1, 2, *SIZES[h.space]), h)
+    fields = [lift(image) for _ in range(2)]
+    assert not torch.equal(fields[0].elements, fields[1].elements), "new ones in every pass"
+    assert conv.output_elements(fields[0]) is fields[0].elements, "the net has the same"
+    assert not torch.equal(fields[0].elements, lift.kernel.grid)
+    assert lift.eval()(image).elements is lift.kernel.grid, "none in evaluation"
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_turned_grid_is_a_turned_image() -> None:
+    """Why samples of SO(3) are translated from the left: on g H is done to an image what H does to it turned back."""
+    conv = GConv(1, 2, 3, group=SO3(), elements=(12,), implementation="lifting", kernel=ALL_KERNELS["siren"])
+    image, g = torch.randn(1, 1, 5, 5, 5), SO3().grid(24)[7:8]
+    on_turned = conv(Field.of_images(image, SO3()), SO3().product(g, conv.kernel.grid)).values
+    back = warp(image, SO3().matrix(SO3().inverse(g))[0])
+    of_turned_back = conv(Field.of_images(back, SO3()), conv.kernel.grid).values
+    assert_close(on_turned, warp(of_turned_back, SO3().matrix(g)[0]), "turned")
+    from_the_right = conv(Field.of_images(image, SO3()), SO3().product(conv.kernel.grid, g)).values
+    with pytest.raises(AssertionError, match="turned"):
+        assert_close(from_the_right, warp(of_turned_back, SO3().matrix(g)[0]), "turned")
 
 
 def test_state_is_parameters_and_gain() -> None:

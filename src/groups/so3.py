@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product as combinations
@@ -69,6 +70,14 @@ class SO3(Group):
 
     def random(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n 4"]:
         return torch.nn.functional.normalize(torch.randn(n, 4, dtype=torch.float64, generator=generator), dim=-1)
+
+    def sample(self, sizes: Sequence[int], generator: torch.Generator | None = None) -> Float[Tensor, "n 4"]:
+        """A random coset g H of the grid H, (n, 4): the elements of a turned image.
+
+        From the left, as rotations of R^3 do not commute: a net on g H does to an image what it does on H to the image
+        turned back, and so learns to be the same at every angle. Translates from the right are none of a turned image.
+        """
+        return self.product(self.random(1, generator), self.grid(*self.sizes(sizes)))
 
 
 @cache

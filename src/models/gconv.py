@@ -52,7 +52,8 @@ class GConv(nn.Module):
         padding: zeros on each side; none keeps the image size and needs an odd kernel. `causal`, for sequences, puts
             them all before the first pixel: no output depends on a later input.
         bias: add a trained bias per output channel.
-        sampling: `grid`, or `random` for a new random coset of the grid in every forward pass of training.
+        sampling: `grid`; `random` for a new random coset of the grid in every forward pass of training; or `shared` for
+            one that the whole net has, drawn where images are lifted.
         path: `dense`, `sequential`, or `auto` for the cheaper one.
         fft: convolve by the fast Fourier transform: `auto` where it is faster, `always` (at stride 1) or `never`.
 
@@ -91,7 +92,7 @@ class GConv(nn.Module):
         super().__init__()
         require_positive_number(resolution=resolution)
         require_positive(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride)
-        require_choice("sampling", sampling, ("grid", "random"))
+        require_choice("sampling", sampling, ("grid", "random", "shared"))
         require_choice("init", init, ("unit", "paper"))
         require_choice("path", path, ("auto", "dense", "sequential"))
         require_choice("fft", fft, ("auto", "always", "never"))
@@ -125,7 +126,7 @@ class GConv(nn.Module):
         if causal:
             check_causal(group, self.kernel.grid)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.draws = SeededGenerator() if sampling == "random" else None
+        self.draws = SeededGenerator() if sampling != "grid" else None
         self.forget()
 
     def forget(self) -> None:
@@ -168,12 +169,13 @@ class GConv(nn.Module):
     def output_elements(self, field: Field) -> Float[Tensor, "a dim"]:
         """Where the output is sampled by default, (a, dim).
 
-        A new random coset in training with `sampling="random"`; else the field's own elements if they are as many as
-        the layer's; else the layer's grid, as in lifting.
+        A new random coset in training with `sampling="random"`, and where images are lifted with `shared`; else the
+        field's own elements if they are as many as the layer's; else the layer's grid, as in lifting.
         """
-        if self.training and self.sampling == "random":
+        lifted = len(field.elements) == len(self.kernel.grid)
+        if self.training and (self.sampling == "random" or (self.sampling == "shared" and not lifted)):
             return self.group.sample(self.elements, self.draws.generator)
-        return field.elements if len(field.elements) == len(self.kernel.grid) else self.kernel.grid
+        return field.elements if lifted else self.kernel.grid
 
     def forward(self, field: Field, elements: Float[Tensor, "a dim"] | None = None) -> Field:
         """Convolve (n, i, b, *space) to (n, o, a, *outputs).
