@@ -510,7 +510,7 @@ def test_values_lie_with_channels_fastest() -> None:
         ({"k": 4}, "`padding` none keeps the image size, which needs an odd `kernel_size`, but got 4"),
         ({"k": 0}, "`kernel_size` must be a positive integer, but got 0"),
         ({"stride": 0}, "`stride` must be a positive integer"),
-        ({"sampling": "uniform"}, "`sampling` must be one of grid, random, but got 'uniform'"),
+        ({"sampling": "uniform"}, "`sampling` must be one of grid, random, shared, but got 'uniform'"),
         ({"path": "fast"}, "`path` must be one of auto, dense, sequential"),
     ],
 )
