@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from src.data.warp import Border, crop, sharpest, warp
-
-_MEAN_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
+from src.models.torch_functions import functions_for
 
 
 def pose(
@@ -46,7 +45,7 @@ def pose(
         for rows in (samples == fine).nonzero()[:, 0].split(ceil(chunk / fine**d)):
             canvas = [fine * side for side in size]
             warped = warp(images[rows].float(), fine * matrices[rows], sharpest(d), border, canvas)
-            result[rows] = _bytes(_MEAN_POOL[d](warped, fine))
+            result[rows] = _bytes(functions_for(warped).mean_pool(warped, fine))
     return result
 
 

@@ -8,16 +8,51 @@ from functools import partial
 from torch import Tensor, nn
 
 from src.models.field import Field
+from src.models.gconv import GConv
 from src.models.layers import Layers
 from src.require import require_probability, require_whole
 
 
-class ResidualBlock(nn.Module):
-    """conv - norm - activation - conv - norm, plus a skip, then activation; the border is left to what follows.
+class _SkippedBlock(nn.Module):
+    """A main path, `_main`, plus a skip, sampled on the same elements.
 
-    Main path and skip are sampled on the same elements. A skip that changes nothing makes the main path end on the
-    elements of the input; one that must change channels or stride is a convolution of one tap, onto those of the
-    main path.
+    A skip that changes nothing makes the main path end on the elements of the input; one that must change channels or
+    stride is a convolution of one tap, onto those of the main path.
+    """
+
+    skip: GConv | None
+
+    def forward(self, field: Field) -> Field:
+        if self.skip is None:
+            main, skip = self._main(field, field.elements), field
+        else:
+            main = self._main(field, None)
+            skip = self.skip(field, main.elements)
+        return Field(main.values + skip.values, main.elements)
+
+    def _main(self, field: Field, elements: Tensor | None) -> Field:
+        """The main path, onto the given elements or those that its last convolution draws."""
+        raise NotImplementedError
+
+
+def _skip(in_channels: int, out_channels: int, layers: Layers, stride: int) -> GConv | None:
+    """The convolution of a skip that must change something."""
+    if in_channels == out_channels and stride == 1:
+        return None
+    return layers.conv(in_channels, out_channels, kernel_size=1, padding=0, stride=stride)
+
+
+def _check_size(conv: GConv, block: str) -> None:
+    """Raises ValueError if a convolution's padding changes the image size."""
+    if not conv.keeps_size:
+        raise ValueError(
+            f"`padding` of a {block} block must keep the image size, but got {conv.padding} for "
+            f"kernel_size={conv.kernel_size}; leave conv.padding=null and use an odd kernel."
+        )
+
+
+class ResidualBlock(_SkippedBlock):
+    """conv - norm - activation - conv - norm, plus a skip, then activation; the border is left to what follows.
 
     Args:
         in_channels: of the input field.
@@ -34,27 +69,15 @@ class ResidualBlock(nn.Module):
         hidden = in_channels if hidden is None else hidden
         self.conv1 = layers.conv(in_channels, hidden)
         self.conv2 = layers.conv(hidden, out_channels, stride=1)
-        if not self.conv2.keeps_size:
-            raise ValueError(
-                f"`padding` of a residual block must keep the image size, but got {self.conv2.padding} for "
-                f"kernel_size={self.conv2.kernel_size}; leave conv.padding=null and use an odd kernel."
-            )
+        _check_size(self.conv2, "residual")
         self.norm1, self.norm2 = layers.norm(hidden), layers.norm(out_channels)
         self.activate1, self.activate2 = layers.activate(), layers.activate(border=False)
-        stride = self.conv1.stride
-        changes = in_channels != out_channels or stride != 1
-        self.skip = layers.conv(in_channels, out_channels, kernel_size=1, padding=0, stride=stride) if changes else None
+        self.skip = _skip(in_channels, out_channels, layers, self.conv1.stride)
 
     def forward(self, field: Field) -> Field:
-        if self.skip is None:
-            main, skip = self._main(field, field.elements), field
-        else:
-            main = self._main(field, None)
-            skip = self.skip(field, main.elements)
-        return self.activate2(Field(main.values + skip.values, main.elements))
+        return self.activate2(super().forward(field))
 
     def _main(self, field: Field, elements: Tensor | None) -> Field:
-        """The main path, onto the given elements or those that its last convolution draws."""
         return self.norm2(self.conv2(self.activate1(self.norm1(self.conv1(field))), elements))
 
 
@@ -85,7 +108,7 @@ class PaperBlock(TemporalBlock):
             self.skip = layers.conv(in_channels, out_channels, kernel=narrow, **size)
 
 
-class SeparableBlock(nn.Module):
+class SeparableBlock(_SkippedBlock):
     """norm - conv - activation - mixing of channels - activation, plus a skip: the block of CCNN.
 
     Args:
@@ -103,22 +126,13 @@ class SeparableBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, layers: Layers) -> None:
         super().__init__()
         self.norm, self.conv = layers.norm(in_channels), layers.conv(in_channels, out_channels)
-        if not self.conv.keeps_size:
-            raise ValueError(
-                f"`padding` of a separable block must keep the image size, but got {self.conv.padding} for "
-                f"kernel_size={self.conv.kernel_size}; leave conv.padding=null and use an odd kernel, or causal."
-            )
+        _check_size(self.conv, "separable")
         self.mixing = layers.conv(out_channels, out_channels, kernel_size=1, padding=0, stride=1)
         self.activate1, self.activate2 = layers.activate(), layers.activate(border=False)
-        changes = in_channels != out_channels or self.conv.stride != 1
-        size = {"kernel_size": 1, "padding": 0, "stride": self.conv.stride}
-        self.skip = layers.conv(in_channels, out_channels, **size) if changes else None
+        self.skip = _skip(in_channels, out_channels, layers, self.conv.stride)
 
-    def forward(self, field: Field) -> Field:
-        elements = field.elements if self.skip is None else None
-        main = self.activate2(self.mixing(self.activate1(self.conv(self.norm(field))), elements))
-        skip = field if self.skip is None else self.skip(field, main.elements)
-        return Field(main.values + skip.values, main.elements)
+    def _main(self, field: Field, elements: Tensor | None) -> Field:
+        return self.activate2(self.mixing(self.activate1(self.conv(self.norm(field))), elements))
 
 
 class Head(nn.Sequential):

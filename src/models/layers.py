@@ -94,7 +94,8 @@ class Layers:
         normalisation: `batch`, `instance` (per sample and channel), `layer` (per sample) or `none`.
         activation: `relu`, `elu` or `gelu`.
         dropout: probability in [0, 1).
-        border: of activations, `zeros` or `disc`; see `Border`.
+        border: of activations; see `Border`. A background is taken from images alone: what lies at the border of a deep
+            layer is none, as all of the image has reached it.
 
     Raises:
         ValueError: if one of them is none of these.
@@ -124,6 +125,6 @@ class Layers:
         layers: list[nn.Module] = [Pointwise(_ACTIVATIONS[self.activation]())]
         if self.dropout:
             layers.append(Pointwise(nn.Dropout(self.dropout)))
-        if border and self.border != "zeros":
+        if border and self.border not in ("zeros", "background"):
             layers.append(Border(self.border))
         return nn.Sequential(*layers) if len(layers) > 1 else layers[0]

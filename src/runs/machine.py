@@ -44,8 +44,13 @@ def cuda_obstacle() -> str:
             return ""
         torch.cuda.init()
     except Exception as error:
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return first_line(error)
     return "torch.cuda is not available"
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in a line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _granted(name: str) -> list[int]:

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from rich.filesize import decimal
 
 from src.runs.commit import git
-from src.runs.machine import cuda_obstacle, driver_gpus, memory, usable_cores
+from src.runs.machine import cuda_obstacle, driver_gpus, first_line, memory, usable_cores
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LITTLE_DISK, _LITTLE_MEMORY = 5 * 10**9, 2 * 10**9
@@ -48,7 +48,7 @@ def examine(checks: Mapping[str, Callable[[], _Finding]]) -> Iterator[tuple[str,
         try:
             yield name, check()
         except Exception as error:
-            found = f"{type(error).__name__}: {_first_line(error)}"
+            found = f"{type(error).__name__}: {first_line(error)}"
             yield name, _Finding(found, "solve the problems above first; if there are none, make setup, then make test")
 
 
@@ -128,7 +128,7 @@ def _gpus() -> _Finding:
             (torch.ones(8, device=f"cuda:{i}") + 1).sum().item()
             what = "{} of {} free".format(*map(decimal, torch.cuda.mem_get_info(i)))
         except Exception as error:
-            what = _first_line(error)
+            what = first_line(error)
             advice = "free its memory, update the driver, or install a build of torch for this GPU"
         found.append(f"{torch.cuda.get_device_name(i)}: {what}")
     return _Finding("; ".join(found), advice)
@@ -160,7 +160,7 @@ def _configuration(overrides: Sequence[str]) -> tuple[_Finding, dict[str, Path]]
 
         cfg = compose_config(overrides)
     except Exception as error:
-        return _Finding(_first_line(error), "correct configs/, or what was given"), paths
+        return _Finding(first_line(error), "correct configs/, or what was given"), paths
     return _Finding(f"composes; recipe {cfg.name}"), {name: Path(cfg.paths[name]) for name in paths}
 
 
@@ -205,7 +205,3 @@ def _git(root: Path) -> _Finding:
         return _Finding("no commit that runs could name", advice, "warning")
     advice = "commit before runs that are to be repeated" if changed else ""
     return _Finding(f"{head[0]}, changed files: {len(changed)}", advice, "warning")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

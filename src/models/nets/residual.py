@@ -87,7 +87,7 @@ class ResidualNet(nn.Module):
         require("net.hidden_sizes", list(hidden_sizes), len(hidden_sizes) > 0, "one or more widths")
         require_choice("block", block, tuple(_BLOCKS))
         require_probability(input_dropout=input_dropout)
-        layers = Layers(conv, normalisation, activation, dropout, "zeros" if border == "background" else border)
+        layers = Layers(conv, normalisation, activation, dropout, border)
         self.border = Border(border)
         first = hidden_sizes[0] if stem else in_channels
         lift = conv(in_channels, first, implementation="lifting", stride=1)

@@ -89,9 +89,7 @@ class CKGResNet(nn.Module):
         require_choice("block", block, tuple(_BLOCKS))
         require_choice("pooling", pooling, (*POOLINGS, "none"))
         first, *rest = _widths(hidden_sizes, widen_factor)
-        # What lies at the border of a deep layer is no background: all of the image has reached it.
-        inner = "zeros" if border == "background" else border
-        layers = Layers(conv, normalisation, activation, dropout, inner)
+        layers = Layers(conv, normalisation, activation, dropout, border)
         self.border = Border(border)
         lift = conv(in_channels, first, implementation="lifting", stride=1)
         self.group = lift.group
