@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table."""
     parser(__doc__).parse_args(arguments)
     keep_freed_memory()
-    print(f"{hardware()}, {torch.get_num_threads()} threads; PyTorch {torch.__version__}")
+    print(f"{hardware('cpu')}; PyTorch {torch.__version__}")
     console().print(rich_table(_HEAD, [_row(*case) for case in _CASES], right=_HEAD[1:]))
 
 
