@@ -12,11 +12,13 @@ from src.analysis.moving import field_error
 from src.data.warp import rotate
 from src.groups import O2, SO2, Dilation, Group
 from src.models import Field, GConv
+from src.models.blocks import ResidualBlock
 from src.models.border import Border
 from src.models.kernels import Fourier, Lattice, Siren
+from src.models.layers import Layers
 from src.models.low_pass import LowPass, _points
 from src.models.masks import Disc, Mask, SoftDisc
-from src.models.pooling import POOLINGS, SpatialPool
+from src.models.pooling import POOLINGS, SpatialPool, Subsample
 
 SOFT, HARD = partial(Mask, space=SoftDisc()), partial(Mask, space=Disc())
 EIGHTH = torch.tensor([torch.pi / 4], dtype=torch.float64)
@@ -192,6 +194,51 @@ def test_pools_are_exact_at_quarter_turns(kind: str, n: int) -> None:
     assert torch.allclose(quarter, plain.rot90(1, (2, 3)))
     constant = pool(Field.of_images(torch.ones(1, 1, n, n), SO2())).values
     assert torch.allclose(constant, torch.ones_like(constant)), "nothing comes in from outside"
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_strides_that_are_smoothed_turn_with_an_image(stride: int) -> None:
+    errors = {antialias: stride_error(antialias, stride) for antialias in (True, False)}
+    assert errors[True] < 0.5 * errors[False], errors
+
+
+def stride_error(antialias: bool, stride: int) -> float:
+    """How far a strided block, whose skip mixes channels, is from commuting with 45 degrees."""
+    torch.manual_seed(0)
+    group = SO2()
+    make = partial(GConv, kernel_size=2 * stride + 1, group=group, elements=(8,), mask=SOFT, low_pass=0.6)
+    lift = make(2, 4, implementation="lifting").double()
+    layers = Layers(partial(make, implementation="separable", stride=stride, antialias=antialias), "none")
+    block = ResidualBlock(4, 6, layers).double()
+    images = blob(12 * stride + 1)
+
+    def strided(batch: Tensor) -> Tensor:
+        with torch.no_grad():
+            return block(lift(Field.of_images(batch, group))).values
+
+    values = strided(images).roll(1, 2)
+    expected = rotate(values.flatten(1, 2), EIGHTH.expand(len(images)), mode="bicubic").view_as(values)
+    turned_first = strided(rotate(images, EIGHTH.expand(len(images)), mode="bicubic"))
+    return ((turned_first - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("n", [8, 9])
+def test_every_s_th_pixel_of_a_constant_is_the_constant(n: int) -> None:
+    field = Field.of_images(torch.full((1, 2, n, n), 3.0), SO2())
+    for stride in (2, 3, 4):
+        values = Subsample(stride)(field).values
+        assert values.shape[3:] == (len(range(0, n, stride)),) * 2
+        assert torch.allclose(values, torch.full_like(values, 3.0))
+
+
+def test_what_is_not_smoothed_stays_as_it_was() -> None:
+    make = partial(GConv, kernel_size=5, group=SO2(), elements=(8,), implementation="separable", stride=2)
+    for changes in ({"low_pass": 0.6, "antialias": False}, {"low_pass": 0.0}):
+        skip = ResidualBlock(2, 4, Layers(partial(make, **changes))).skip
+        assert isinstance(skip, GConv)
+        assert skip.stride == 2
+    smooth = ResidualBlock(2, 4, Layers(partial(make, low_pass=0.6)))
+    assert smooth.conv1.kernel.low_pass.width == pytest.approx(2 * smooth.conv2.kernel.low_pass.width)
 
 
 def border_error(kind: str) -> float:

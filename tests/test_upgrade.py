@@ -89,3 +89,11 @@ def test_callbacks_that_look_on(callbacks: dict[str, Any], expected: dict[str, A
 @pytest.mark.parametrize("config", [{}, {"callbacks": None}, {"callbacks": {"progress": {}}, "observers": None}])
 def test_what_is_of_today_or_no_recipe_is_left_as_it_is(config: dict[str, Any]) -> None:
     assert upgrade(config) == config
+
+
+@pytest.mark.parametrize(("stride", "antialias"), [(1, True), (2, False)])
+def test_strides_of_old_runs_stay_as_they_were(stride: int, antialias: bool) -> None:
+    old = yaml.safe_load(OLD.read_text())
+    old["conv"]["stride"] = stride
+    assert upgrade(old)["conv"]["antialias"] is antialias
+    assert upgrade(upgrade(old)) == upgrade(old)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from src.models.field import Field
 from src.models.gconv import GConv
 from src.models.layers import Layers
+from src.models.pooling import Subsample
 from src.require import require_probability, require_whole
 
 
@@ -20,7 +22,7 @@ class _SkippedBlock(nn.Module):
     stride is a convolution of one tap, onto those of the main path.
     """
 
-    skip: GConv | None
+    skip: GConv | _SmoothSkip | None
 
     def forward(self, field: Field) -> Field:
         if self.skip is None:
@@ -35,11 +37,26 @@ class _SkippedBlock(nn.Module):
         raise NotImplementedError
 
 
-def _skip(in_channels: int, out_channels: int, layers: Layers, stride: int) -> GConv | None:
-    """The convolution of a skip that must change something."""
-    if in_channels == out_channels and stride == 1:
+class _SmoothSkip(nn.Module):
+    """Smooth and subsample, then mix channels: one tap alone would take every s-th pixel, with all that is finer."""
+
+    def __init__(self, smooth: Subsample, mix: GConv) -> None:
+        super().__init__()
+        self.smooth, self.mix = smooth, mix
+
+    def forward(self, field: Field, elements: Tensor | None) -> Field:
+        return self.mix(self.smooth(field), elements)
+
+
+def _skip(
+    in_channels: int, out_channels: int, layers: Layers, main: GConv, **changes: Any
+) -> GConv | _SmoothSkip | None:
+    """What a skip that must change something does: a convolution of one tap, at the stride of that of the main path."""
+    if in_channels == out_channels and main.stride == 1:
         return None
-    return layers.conv(in_channels, out_channels, kernel_size=1, padding=0, stride=stride)
+    stride = 1 if main.smooths else main.stride
+    mix = layers.conv(in_channels, out_channels, kernel_size=1, padding=0, stride=stride, **changes)
+    return _SmoothSkip(Subsample(main.stride), mix) if main.smooths else mix
 
 
 def _check_size(conv: GConv, block: str) -> None:
@@ -72,7 +89,7 @@ class ResidualBlock(_SkippedBlock):
         _check_size(self.conv2, "residual")
         self.norm1, self.norm2 = layers.norm(hidden), layers.norm(out_channels)
         self.activate1, self.activate2 = layers.activate(), layers.activate(border=False)
-        self.skip = _skip(in_channels, out_channels, layers, self.conv1.stride)
+        self.skip = _skip(in_channels, out_channels, layers, self.conv1)
 
     def forward(self, field: Field) -> Field:
         return self.activate2(super().forward(field))
@@ -104,8 +121,7 @@ class PaperBlock(TemporalBlock):
         if self.skip is not None:
             kernel = layers.conv.keywords["kernel"]
             narrow = partial(kernel, hidden_size=kernel.keywords.get("hidden_size", 64) // 2)
-            size = {"kernel_size": 1, "padding": 0, "stride": self.skip.stride}
-            self.skip = layers.conv(in_channels, out_channels, kernel=narrow, **size)
+            self.skip = _skip(in_channels, out_channels, layers, self.conv1, kernel=narrow)
 
 
 class SeparableBlock(_SkippedBlock):
@@ -129,7 +145,7 @@ class SeparableBlock(_SkippedBlock):
         _check_size(self.conv, "separable")
         self.mixing = layers.conv(out_channels, out_channels, kernel_size=1, padding=0, stride=1)
         self.activate1, self.activate2 = layers.activate(), layers.activate(border=False)
-        self.skip = _skip(in_channels, out_channels, layers, self.conv.stride)
+        self.skip = _skip(in_channels, out_channels, layers, self.conv)
 
     def _main(self, field: Field, elements: Tensor | None) -> Field:
         return self.activate2(self.mixing(self.activate1(self.conv(self.norm(field))), elements))

@@ -39,7 +39,7 @@ class _Geometry(NamedTuple):
 def geometries(net: nn.Module) -> Iterator[_Geometry]:
     """The layers along the main path, in order; skips have the stride of what they skip and agree with it."""
     for name, module in net.named_modules():
-        if isinstance(module, GConv | SpatialPool) and not name.endswith("skip"):
+        if isinstance(module, GConv | SpatialPool) and "skip" not in name.split("."):
             yield _Geometry(name, module.kernel_size, module.stride, module.padding)
 
 

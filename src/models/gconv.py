@@ -45,6 +45,8 @@ class GConv(nn.Module):
         kernel: makes a kernel net from (axes, channels).
         mask: makes a mask from (axes), or none.
         low_pass: standard deviation in pixels of the Gaussian that smooths kernels before they are sampled; 0 for none.
+        antialias: these pixels are those of the output: a stride widens the low-pass by itself, and blocks smooth what
+            their skips subsample; with a low-pass of 0, neither.
         init: `unit`, which preserves variance, or `paper`; see `GroupKernel`.
         resolution: by how much images are finer than those that the weights were trained on, such as 2 with a kernel of
             twice the size.
@@ -80,6 +82,7 @@ class GConv(nn.Module):
         kernel: Callable[[Sequence[Axis], int], nn.Module] = Fourier,
         mask: Callable[[Sequence[Axis]], nn.Module] | None = None,
         low_pass: float = 0.0,
+        antialias: bool = True,
         init: str = "unit",
         resolution: float = 1.0,
         stride: int = 1,
@@ -102,6 +105,7 @@ class GConv(nn.Module):
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
         self.group, self.stride, self.sampling, self._path = group, stride, sampling, path
         self.fft, causal = fft, padding == "causal"
+        self.smooths = antialias and low_pass > 0 and stride > 1
         self.padding = padding_of(kernel_size, padding)
         self.stages = factorisation.stages(len(group.parts))
         if path == "sequential" and len(self.stages) == 1:
@@ -118,7 +122,7 @@ class GConv(nn.Module):
             factorisation,
             kernel,
             mask,
-            low_pass,
+            low_pass * stride if antialias else low_pass,
             init,
             causal,
             resolution,

@@ -61,12 +61,35 @@ class SpatialPool(nn.Module):
         return _binomial(functions.max_pool(planes, size, 1, padding), 3)
 
 
-def _binomial(planes: Tensor, size: int) -> Tensor:
+class Subsample(nn.Module):
+    """Every s-th pixel of a field, as a convolution of stride s takes it, smoothed by the binomial filter of 4 s - 3.
+
+    Args:
+        stride: s.
+
+    Example:
+        >>> from src.groups import SO2
+        >>> Subsample(2)(Field.of_images(torch.ones(1, 1, 5, 5), SO2())).values.shape
+        torch.Size([1, 1, 1, 3, 3])
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def extra_repr(self) -> str:
+        return str(self.stride)
+
+    def forward(self, field: Field) -> Field:
+        return field.with_planes(_binomial(field.planes(), 4 * self.stride - 3, self.stride))
+
+
+def _binomial(planes: Tensor, size: int, stride: int = 2) -> Tensor:
     """Every second pixel of planes (n, k, *space), smoothed by the binomial filter; beyond the border is nothing."""
     line = planes.new_tensor([comb(size - 1, n) for n in range(size)])
     window = reduce(torch.mul, torch.meshgrid(*[line] * (planes.dim() - 2), indexing="ij"))
     weight = window.expand(planes.shape[1], 1, *window.shape)
-    geometry, conv = {"stride": 2, "padding": (size - 1) // 2}, functions_for(planes).conv
+    geometry, conv = {"stride": stride, "padding": (size - 1) // 2}, functions_for(planes).conv
     inside = conv(torch.ones_like(planes[:1, :1]), weight[:1], **geometry)
     return conv(planes, weight, groups=len(weight), **geometry) / inside
 

@@ -93,7 +93,13 @@ def _say_what_was_default(config: _Config) -> _Config:
         config = {**config, "group": {"low_pass": 0.0, **(config.get("group") or {})}}
 
     def complete(node: Any) -> Any:
-        return {**_DEFAULTS.get(node.get("_target_"), {}), **node} if isinstance(node, Mapping) else node
+        if not isinstance(node, Mapping):
+            return node
+        node = {**_DEFAULTS.get(node.get("_target_"), {}), **node}
+        if node.get("_target_") == "src.models.GConv":
+            # Without strides it changes nothing, and the same command should find the same run.
+            node.setdefault("antialias", node.get("stride") == 1)
+        return node
 
     return _mapped(config, complete)
 
