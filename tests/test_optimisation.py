@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
 import pytest
 import torch
+from kills import SMALL, Bomb, execute, only_run, result, unequal
 
 from src.models.kernels import Constant
-from src.models.optimisation import Cosine, MultiStep, ParameterGroups, Schedule
+from src.models.optimisation import Cosine, MultiStep, ParameterGroups, Plateau, Schedule
 from src.training import load_recipe
 
 
@@ -79,3 +83,37 @@ def test_schedules() -> None:
     assert [Cosine()(epoch, 10) for epoch in (0, 5, 10)] == pytest.approx([1, 0.5, 0])
     assert [Cosine(warmup=2, floor=0.2)(epoch, 10) for epoch in (2, 6, 10)] == pytest.approx([1, 0.6, 0.2])
     assert [MultiStep(steps=(3, 6))(epoch, 10) for epoch in (2.9, 3, 6)] == pytest.approx([1, 0.1, 0.01])
+
+
+def test_a_plateau_is_what_was_not_better_for_longer_than_patience() -> None:
+    schedule = Plateau(warmup=2, factor=0.5, patience=1)
+    rates = []
+    for epoch, value in enumerate([3.0, 2.0, 2.0, 2.5, 1.0, 1.0, 1.0, 1.0]):
+        schedule.observe(value)
+        rates.append(schedule(epoch, 10))
+    assert rates == pytest.approx([0.1, 0.55, 1, 0.5, 0.5, 0.5, 0.25, 0.25])
+    later = Plateau(warmup=2, factor=0.5, patience=1)
+    later.load_state_dict(schedule.state_dict())
+    assert later(9, 10) == schedule(9, 10) == 0.25
+    for own in (schedule, later):
+        own.observe(1.0)
+        assert own(9, 10) == 0.125, "and how long it has been one"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"factor": 1.0}, "scheduler.factor"), ({"patience": -1}, "patience")]
+)
+def test_a_plateau_refuses_what_it_cannot_do(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Plateau(**options)
+
+
+def test_a_plateau_goes_on_after_a_kill_and_is_that_of_the_primary_metric(tmp_path: Path) -> None:
+    # At a rate of nearly nothing no epoch is better than the first.
+    overrides = [*SMALL, "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=1e-12"]
+    assert execute(overrides, tmp_path / "whole") == [0]
+    assert execute(overrides, tmp_path / "killed", Bomb("step", 16)) == [-signal.SIGKILL]
+    assert execute(overrides, tmp_path / "killed") == [0]
+    whole, killed = (result(only_run(tmp_path / name)) for name in ("whole", "killed"))
+    assert unequal(whole, killed) == []
+    assert whole["optimiser"][0]["param_groups"][-1]["lr"] == pytest.approx(1e-14)

@@ -78,6 +78,20 @@ class Learner(LightningModule):
         self._measure(batch, self.val_metrics)
         self._log(self.val_metrics, logger=True)
 
+    def on_validation_epoch_end(self) -> None:
+        """The schedule is told before the epoch's checkpoint is written, which has what the schedule knows."""
+        if not self.trainer.validating and not self.trainer.sanity_checking:
+            value = float(self.val_metrics[self.task.primary].compute())
+            self.schedule.observe(-value if self.task.mode == "max" else value)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if state := self.schedule.state_dict():
+            checkpoint["schedule"] = state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "schedule" in checkpoint:
+            self.schedule.load_state_dict(checkpoint["schedule"])
+
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._measure(batch, self.test_metrics)
         self._log(self.test_metrics, logger=False)  # the trainer does not know at which step

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from math import cos, pi
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.models.kernel import GroupKernel
 from src.models.kernels import Constant
-from src.require import require_at_least
+from src.require import require, require_at_least
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,16 @@ class Schedule:
         """The factor without warm-up."""
         return 1.0
 
+    def observe(self, value: float) -> None:
+        """Told after each epoch what it came to on the validation data, of which less is better."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has observed, for checkpoints."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From a checkpoint."""
+
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
@@ -163,3 +175,45 @@ class MultiStep(Schedule):
 
     def decay(self, epoch: float, epochs: int) -> float:
         return self.gamma ** sum(epoch >= step for step in self.steps)
+
+
+@dataclass(frozen=True)
+class Plateau(Schedule):
+    """Multiplied by `factor` when the primary metric of the validation data was not better for over `patience` epochs.
+
+    A step of training follows the epoch before it is.
+
+    Args:
+        warmup: as in `Schedule`.
+        factor: in (0, 1).
+        patience: epochs.
+
+    Raises:
+        ValueError: if one of them is out of its range.
+    """
+
+    factor: float = 0.1
+    patience: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("scheduler.factor", self.factor, 0 < self.factor < 1, "between 0 and 1")
+        require_at_least(0, **{"scheduler.patience": self.patience})
+        # PyTorch's, of an optimiser whose learning rate is the factor; the names are those of a class that is frozen.
+        rate = SGD([nn.Parameter(torch.zeros(()))], lr=1.0)
+        object.__setattr__(
+            self, "_rule", ReduceLROnPlateau(rate, "min", self.factor, self.patience, 0.0, "abs", eps=0.0)
+        )
+
+    def decay(self, epoch: float, epochs: int) -> float:
+        return self._rule.optimizer.param_groups[0]["lr"]
+
+    def observe(self, value: float) -> None:
+        self._rule.step(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rule": self._rule.state_dict(), "rate": self.decay(0, 0)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._rule.load_state_dict(state["rule"])
+        self._rule.optimizer.param_groups[0]["lr"] = state["rate"]
