@@ -13,7 +13,7 @@ import torch
 from conftest import ALL_GROUPS, KERNELS, LINE, VOLUME
 from laws import assert_close, check_net, exact_elements
 from laws import warp as exact_warp
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.analysis.equivariance import LOGITS, measure
 from src.analysis.pictures import draw_filters
@@ -232,6 +232,23 @@ def test_solid_digits() -> None:
     assert mass.max() < 1.1
     with pytest.raises(ValueError, match=r"a number of pixels or a triple \[z, y, x\], each at least 10"):
         Digits3d(size=[12, 12])
+
+
+def test_solid_digits_hold_nothing_that_voxels_cannot() -> None:
+    source = Digits3d(rotate=False, size=17)
+    flat = Digits().pools().learn.images.double()
+    raw = nn.functional.pad(flat[:, :, None].expand(-1, -1, 4, -1, -1), (0, 0, 0, 0, 2, 2))[:100]
+    matrices = (2 * source.magnification * torch.eye(3, dtype=torch.float64)).expand(100, 3, 3)
+    assert fine_share(source.splits().train.images) < 0.005
+    assert fine_share(warp(raw, matrices, size=(17, 17, 17))) > 0.02, "straight lines between pixels do"
+
+
+def fine_share(volumes: Tensor) -> float:
+    """The share of the energy at over 0.3 waves a voxel along any axis."""
+    energy = torch.fft.fftn(volumes.double(), dim=(2, 3, 4)).abs().square().mean((0, 1))
+    fast = torch.fft.fftfreq(volumes.shape[-1]).abs() > 0.3
+    fine = fast[:, None, None] | fast[:, None] | fast
+    return (energy[fine].sum() / energy.sum()).item()
 
 
 def test_sequences_of_pixels() -> None:
