@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 # Nanoseconds: of a transform per number and power of two, of a product of two complex numbers, and of a
-# multiply-add by the CPU library, for depthwise and for other convolutions in each dimension.
+# multiply-add by the CPU library, for depthwise and for other convolutions in each dimension. Depthwise ones spend
+# their time in transforms, which cost more along several axes.
 _TRANSFORM, _PRODUCT, _FURTHER_AXES = 0.28, 2.3, 1.6
 _DEPTHWISE, _DENSE = {1: 0.9, 2: 0.2, 3: 0.25}, {1: 0.077, 2: 0.035, 3: 0.022}
 _LONG = 50
@@ -68,8 +69,9 @@ def fft_pays(planes: Tensor, weight: Tensor, before: int, after: int) -> bool:
     size = prod(_fast_size(side + max(before, 0) + max(after, 0)) for side in planes.shape[2:])
     transforms = _TRANSFORM * (n * (c + o) + o * i) * size * log2(size)
     products = _PRODUCT * n * o * i * size
-    direct = (_DEPTHWISE if i == 1 < c else _DENSE)[d] * n * o * i * prod(planes.shape[2:]) * taps
-    return (transforms + products) * (1 if d == 1 else _FURTHER_AXES) < direct
+    is_depthwise = i == 1 < c
+    direct = (_DEPTHWISE if is_depthwise else _DENSE)[d] * n * o * i * prod(planes.shape[2:]) * taps
+    return (transforms + products) * (_FURTHER_AXES if is_depthwise and d > 1 else 1) < direct
 
 
 def _fast_size(n: int) -> int:
