@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import yaml
 
 from src.config.compose import CONFIGS
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.models import IMPLEMENTATIONS
 from src.runs.checkpoints import write_text
 from src.runs.tables import markdown_table

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.table import Table
 
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.runs.record import STATUSES, Run, select, timestamp
 from src.runs.tables import console, rich_table, state_counts
 from src.training.commands import parser, user_errors

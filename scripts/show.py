@@ -15,7 +15,7 @@ from torch import Tensor
 
 from src.analysis.drawing import png
 from src.analysis.sheet import ROWS, contact_sheet
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.data.io.files import replacing
 from src.data.loader import ImageBatches
 from src.training.commands import Data, load_data, parser, user_errors

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.runs.process import quiet
 from src.sweeps.driver import run_sweep
 from src.sweeps.results import present

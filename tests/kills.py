@@ -107,7 +107,7 @@ def work(
     import torch
     from composing import composed
 
-    from src.config.instantiate import ConfigError
+    from src.config.targets import ConfigError
     from src.runs.process import quiet
     from src.training.recipe import of_run
     from src.training.run import Request, train

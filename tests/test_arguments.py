@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 from src.config.arguments import _KEPT, accepted_by
 from src.config.compose import CONFIGS
-from src.config.instantiate import locate
+from src.config.targets import locate
 from src.data import Mnist, MnistRot, MnistRotOfficial
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from scripts import data, show
 from src.analysis.drawing import pixels
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.data import Digits, Mnist
 from src.data.io.fetch import File
 from src.training.commands import _data_sets, load_data

@@ -10,7 +10,7 @@ import pytest
 
 from scripts import docs
 from src.config.compose import CONFIGS, _keys, compose_config
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

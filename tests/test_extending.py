@@ -23,9 +23,9 @@ from short_fits import BRIEF, QUIET, UNSEEN, points
 import scripts.compare
 import scripts.docs
 import scripts.runs
-from src.config import compose, keys
+from src.config import compose, keys, targets
 from src.config.compose import CONFIGS, compose_config
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.models.gconv import convolutions
 from src.reports.report import report
 from src.runs.compare import compare
@@ -57,7 +57,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.copytree(CONFIGS, folder / "configs")
     write_page(folder)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (compose, keys, scripts.docs):
+        for module in (compose, keys, scripts.docs, targets):
             patch.setattr(module, "CONFIGS", folder / "configs")
         modules = [path.removesuffix(".py").replace("/", ".") for path in FILES if path.endswith(".py")]
         for name in modules:
@@ -96,7 +96,7 @@ CHOICES = {
     "optimizer": ["optimizer=rprop"],
     "implementation": ["implementation=space_first"],
     "observers": ["observers=norms"],
-    "observer without a file": ["+observers.norms._target_=src.callbacks.norms.Norms"],
+    "observer by its class": ["+observers.mine._target_=src.callbacks.norms.Norms"],
     "task": ["task=focal"],
     "dataset": ["dataset=angles", "augment=none", "task=regression"],
     "metric": ["experiment=digits_kappa"],
@@ -137,7 +137,7 @@ def test_what_is_chosen_is_what_the_page_has(composed: Callable[..., DictConfig]
         (["experiment=angles", "+dataset.turn=true"], "`dataset.turn` is not an argument"),
         (["experiment=angel"], "Did you mean 'angles'"),
         (["+observers.norms._target_=src.callbacks.norms.Norm"], "Did you mean 'src.callbacks.norms.Norms'"),
-        (["+observers.norms._target_=lightning.Norms"], "`_target_` must be one of src"),
+        (["+observers.norms._target_=lightning.Norms"], "`_target_` must be a class that a file of configs/ names"),
     ],
 )
 def test_what_is_wrong_is_refused(composed: Callable[..., DictConfig], words: list[str], message: str) -> None:

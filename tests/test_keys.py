@@ -10,6 +10,7 @@ from composing import composed
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError
 
+from src.config import targets
 from src.config.compose import CONFIGS, compose_config, plain
 from src.config.keys import check_keys
 from src.training import ConfigError
@@ -246,6 +247,13 @@ def test_a_key_is_named_where_it_is_written() -> None:
         check_keys(cfg)
 
 
+@pytest.fixture(autouse=True)
+def layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers of torch are among the classes that may be named, as those with which targets can be nested simply."""
+    named = targets._named(CONFIGS) | {"torch.nn.Sequential", "torch.nn.Linear"}
+    monkeypatch.setattr(targets, "_named", lambda _: named)
+
+
 def node(**keys: Any) -> DictConfig:
     """A configuration of one node, in a list."""
     return OmegaConf.create({"net": {"_target_": "torch.nn.Sequential", "_args_": [keys]}})
@@ -253,14 +261,14 @@ def node(**keys: Any) -> DictConfig:
 
 @pytest.mark.parametrize("target", ["os.system", "torch.load", "src.data.io.files.os.system", "builtins.nothing.there"])
 def test_targets_outside_the_project_are_refused(target: str) -> None:
-    with pytest.raises(ConfigError, match="`_target_` must be one of src"):
+    with pytest.raises(ConfigError, match="`_target_` must be a class that a file of configs/ names"):
         check_keys(node(_target_=target))
 
 
 @pytest.mark.parametrize(
     ("target", "hint"),
     [
-        ("torch.nn.Linaer", "there is no torch.nn.Linaer. Did you mean 'torch.nn.Linear'"),
+        ("torch.nn.Linaer", "names, but got 'torch.nn.Linaer'. Did you mean 'torch.nn.Linear'"),
         ("src.modles.GConv", "there is no src.modles.GConv. Did you mean 'src.models'"),
         ("src.groups.SO2.xyzw", "there is no src.groups.SO2.xyzw"),
     ],

@@ -11,7 +11,7 @@ import torch
 from composing import composed
 from short_fits import BRIEF, QUIET, UNSEEN
 
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.training import train
 from src.training.recipe import build
 

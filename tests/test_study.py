@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from scripts import study as script
 from src.analysis.moving import outputs_under
 from src.config.compose import CONFIGS, plain
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.data import ImageDataModule
 from src.data.samples import Samples, samples
 from src.data.warp import rotate

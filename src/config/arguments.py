@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import RichModelSummary
 from lightning.pytorch.loggers import TensorBoardLogger
 from torchmetrics import Metric
 
-from src.config.instantiate import locate
+from src.config.targets import locate
 
 _KEPT: dict[type, frozenset[str]] = {
     TensorBoardLogger: frozenset({"comment", "purge_step", "max_queue", "flush_secs", "filename_suffix"}),

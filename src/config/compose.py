@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -14,9 +13,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.instantiate import ConfigError
+from src.config.targets import CONFIGS, ConfigError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 COMBINED = ("protocol", "method")
 """Config groups that a recipe is a choice of: each overrides others, and has no keys of its own."""
 _Choices = Mapping[str, str | None]

@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.arguments import Accepted, accepted_by, has_target, signature
 from src.config.compose import CONFIGS, flattened, nearest
-from src.config.instantiate import ALLOWED, ConfigError, check, locate, nodes
+from src.config.instantiate import nodes
+from src.config.targets import ConfigError, check, locate
 from src.data import Augmentation
 
 _HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
@@ -61,10 +62,7 @@ def check_keys(cfg: DictConfig) -> None:
     """
     resolved = OmegaConf.to_container(cfg, resolve=True)
     for _, node in nodes(resolved):
-        # Hydra logs what it cannot find, so that is looked for first; importing others might do harm.
-        if (target := str(node["_target_"])).startswith(ALLOWED):
-            locate(target)
-        check(target)
+        check(str(node["_target_"]))
     problems: list[_Problem] = []
     for key, node in nodes(resolved):
         problems += _of_node(key, node, accepted_by(locate(node["_target_"]), node), node["_target_"])

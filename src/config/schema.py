@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf, ValidationError
 
 from src.config.compose import plain
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.require import (
     require,
     require_above,

@@ -14,7 +14,8 @@ from src.analysis.equivariance import Measured, measure
 from src.analysis.moving import BATCH, predict
 from src.analysis.redundancy import Spectra, group_convolutions, random_spectra, spectra
 from src.callbacks.checkpoints import BEST, LAST, WEIGHTS
-from src.config.instantiate import ConfigError, instantiate
+from src.config.instantiate import instantiate
+from src.config.targets import ConfigError
 from src.data import ImageDataModule
 from src.data.samples import Samples, samples
 from src.models.tasks import Classification, Task

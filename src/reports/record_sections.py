@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from src.callbacks.checkpoints import WEIGHTS
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.models.tasks import Task
 from src.reports.curves import MEMORY, SPEED, Line, draw_lines, lines, rates, scalars
 from src.reports.loaded_run import Entry, LoadedRun

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.reports.loaded_run import Entry, LoadedRun, load_run
 from src.reports.net_sections import of_nets
 from src.reports.page import Section, write

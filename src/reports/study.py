@@ -15,7 +15,7 @@ from torch import Tensor
 from src.analysis.look import untouched
 from src.analysis.moving import outputs_under, relative_error
 from src.config.compose import CONFIGS, compose_config, nearest
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.data import ImageDataModule
 from src.data.io.store import digest
 from src.data.poses import turns

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from src.callbacks.checkpoints import BEST, LAST, PREVIOUS, WEIGHTS
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.data.io.files import replacing
 from src.runs.folder import RunFolder
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.config.instantiate import ConfigError, check, locate
+from src.config.targets import ConfigError, check, locate
 from src.runs.identity import identifying
 from src.runs.record import STATUSES, Run, timestamp
 from src.runs.tables import state_counts

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from src.config.compose import COMBINED, flattened, is_group, plain
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.data.io import store
 from src.runs.folder import RunFolder
 from src.runs.upgrade import load_config

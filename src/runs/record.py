@@ -16,7 +16,7 @@ import psutil
 import yaml
 
 from src.config.compose import compose_config, nearest
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.runs.folder import RunFolder, read_json
 from src.runs.status import read_status
 from src.runs.upgrade import upgrade

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.runs.checkpoints import write_text
 from src.runs.machine import usable_cores
 from src.sweeps.sweep import Sweep

@@ -18,7 +18,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from src.config.compose import plain
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.runs import folder, identity
 from src.runs.checkpoints import write_text
 from src.runs.process import handling

@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.data.io.files import replacing
 from src.runs.compare import Group, compare
 from src.runs.folder import read_json

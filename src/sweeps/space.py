@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 
 _GRAMMAR = (
     "key=a,b,c or key=choice(a,b,c), key=range(start,stop,step), or, for a random or an Optuna search, "

@@ -11,8 +11,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.config.compose import compose_config, plain
-from src.config.instantiate import ConfigError
 from src.config.schema import check_sweep
+from src.config.targets import ConfigError
 from src.data.io.store import digest
 from src.runs import identity
 from src.runs.compare import direction

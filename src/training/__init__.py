@@ -1,6 +1,6 @@
 """Recipes, runs and their folders."""
 
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.training.recipe import Recipe, load_recipe
 from src.training.run import Result, train
 

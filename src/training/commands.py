@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.compose import CONFIGS, compose_with_choices, root_cause
-from src.config.instantiate import ConfigError, instantiate
+from src.config.instantiate import instantiate
 from src.config.keys import check_keys
+from src.config.targets import ConfigError
 from src.data import ImageDataModule
 from src.training.recipe import prepare
 

@@ -12,7 +12,8 @@ from lightning.pytorch import Trainer
 
 from src.callbacks import ProgressBar
 from src.config.compose import plain
-from src.config.instantiate import ConfigError, instantiate
+from src.config.instantiate import instantiate
+from src.config.targets import ConfigError
 from src.runs.checkpoints import load_weights, read_weights, write_text
 from src.runs.folder import RunFolder
 from src.runs.status import now

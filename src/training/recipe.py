@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.compose import change, compose_config, root_cause
-from src.config.instantiate import ConfigError, instantiate, locate
+from src.config.compose import change, compose_config, flattened, root_cause
+from src.config.instantiate import instantiate
 from src.config.keys import check_keys
+from src.config.targets import ConfigError, locate
 from src.data.io.fetch import DownloadError
 from src.runs.checkpoints import load_weights, read_weights
 from src.runs.commit import commit
@@ -30,6 +32,8 @@ _TASKS = {"class": "classification", "labels": "multilabel", "values": "regressi
 
 _GROUPS = {1: "r1", 2: "se2", 3: "se3"}
 """Files of configs/group, by the dimension of the space."""
+_REFERENCE = re.compile(r"\$\{(?:[\w.\[\]]+|oc\.select:[\w.]+,[^${}]*)\}")
+"""What a run's recipe may have of interpolations: others read the environment, or what a stranger likes."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,12 @@ def of_run(folder: Path, overrides: Sequence[str] = ()) -> DictConfig:
     OmegaConf.set_struct(cfg, True)
     for override in overrides:
         change(cfg, override)
+    for key, value in flattened(OmegaConf.to_container(cfg, resolve=False)):
+        if "${" in _REFERENCE.sub("", str(value)):
+            raise ConfigError(
+                f"`{key}` of {folder} must be a value or refer to another key, but got {value!r}, which would ask this "
+                f"machine when it is read; give its value: ARGS='{key}=...'."
+            )
     return cfg
 
 

@@ -21,8 +21,8 @@ from rich.table import Table
 from src.callbacks.checkpoints import BEST, LAST
 from src.callbacks.exact_state import rewind
 from src.config.compose import plain
-from src.config.instantiate import ConfigError, locate
 from src.config.schema import check_run
+from src.config.targets import ConfigError, locate
 from src.models.tasks import Task
 from src.runs import identity
 from src.runs.checkpoints import latest, load, load_weights, read_weights, write_text
