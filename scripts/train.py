@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import hydra
 from omegaconf import DictConfig
 
-from src.callbacks import Interrupted
+from src.callbacks import DivergenceError, Interrupted
 from src.config.compose import compose_config, name_combination
 from src.runs.process import die_with_parent, keep_freed_memory, quiet, rank
 from src.training.commands import user_errors
@@ -30,7 +30,7 @@ def main() -> None:
     keep_freed_memory()
     die_with_parent()
     try:
-        with user_errors():
+        with user_errors(DivergenceError):
             if folder := arguments.resume:
                 cfg = with_values(of_run(folder, overrides), {"paths.logs": str(folder.resolve().parents[1])})
             else:
@@ -65,7 +65,7 @@ def _with_hydra(cfg: DictConfig) -> None:
     keep_freed_memory()
     job = hydra.core.hydra_config.HydraConfig.get()
     name_combination(cfg, job.overrides.task, job.runtime.choices)
-    with user_errors():
+    with user_errors(DivergenceError):
         train(cfg, Request(job.overrides.task))
 
 

@@ -242,9 +242,11 @@ def test_runs_that_are_not_complete(
 
 def test_damaged_files_are_told_of(equivariant: Path, tmp_path: Path) -> None:
     left = copy(equivariant, tmp_path / "run", "metrics.json")
-    (left / "checkpoints" / "weights.pt").write_bytes(b"PK")
+    for name in ("best.ckpt", "weights.pt"):
+        (left / "checkpoints" / name).write_bytes(b"PK")
     (left / "status.json").write_text("{")
-    page = Page(report([left], images=8).read_text())
+    with pytest.warns(RuntimeWarning, match="the next file is taken"):
+        page = Page(report([left], images=8).read_text())
     assert "is not an intact checkpoint" in page.sections["robustness"]
     assert "damaged (status.json cannot be read)" in page.sections["result"]
 

@@ -2,6 +2,7 @@
 
 from src.callbacks.checkpoints import Checkpoints
 from src.callbacks.dashboard import Dashboard
+from src.callbacks.divergence import Divergence, DivergenceError
 from src.callbacks.equivariance_error import EquivarianceError
 from src.callbacks.exact_state import ExactState
 from src.callbacks.feature_figures import FeatureFigures
@@ -14,6 +15,8 @@ from src.callbacks.throughput import Throughput
 __all__ = [
     "Checkpoints",
     "Dashboard",
+    "Divergence",
+    "DivergenceError",
     "EquivarianceError",
     "ExactState",
     "FeatureFigures",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from math import inf, isnan
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,7 +84,7 @@ class Checkpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.finished = trainer.should_stop or trainer.current_epoch + 1 >= trainer.max_epochs
         best = self.better(trainer)
-        if improved := self.best is None or best != self.best:
+        if improved := best is not None and best != self.best:
             self.best, self.best_epoch = best, trainer.current_epoch
             trainer.save_checkpoint(self.folder / BEST, weights_only=False)
         # The best one first: a run that ends between the two goes on from the last, and will write this one again.
@@ -93,14 +93,20 @@ class Checkpoints(Checkpoint):
             self._write_weights()
         self._stop(self._agree(trainer))
 
-    def better(self, trainer: Trainer) -> float:
-        """The best score so far, with that of the epoch that ends."""
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # A run that ended after the best checkpoint and before its weights were written goes on here.
+        if trainer.is_global_zero and (self.folder / BEST).exists() and not self._has_best_weights():
+            self._write_weights()
+
+    def better(self, trainer: Trainer) -> float | None:
+        """The best score so far, with that of the epoch that ends; none while none was finite."""
         if self.monitor not in trainer.callback_metrics:
             there = ", ".join(name for name in trainer.callback_metrics if name.startswith("val/"))
             raise ValueError(f"`callbacks.checkpoint.monitor` must be one of {there}, but got {self.monitor!r}.")
         score = float(trainer.callback_metrics[self.monitor])
-        if isnan(score):
-            score = -inf if self.mode == "max" else inf
+        # The share of hits is finite whatever the outputs are, and the loss is not.
+        if not (isfinite(score) and isfinite(trainer.callback_metrics.get("val/loss", 0.0))):
+            return self.best
         return score if self.best is None else max(score, self.best) if self.mode == "max" else min(score, self.best)
 
     def _save_last(self, trainer: Trainer, copy: bool = False) -> None:
@@ -116,10 +122,21 @@ class Checkpoints(Checkpoint):
 
     def _write_weights(self) -> None:
         """The weights of best.ckpt, averaged where training averages them."""
-        state = torch.load(self.folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
-        weights = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
         with replacing(self.folder / WEIGHTS) as file:
-            torch.save({"weights": weights, **self.about}, file)
+            torch.save({"weights": self._best_weights(), **self.about}, file)
+
+    def _best_weights(self) -> dict[str, torch.Tensor]:
+        state = torch.load(self.folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
+        return {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+
+    def _has_best_weights(self) -> bool:
+        """Whether weights.pt is there, whole, and those of best.ckpt."""
+        best = self._best_weights()
+        try:
+            there = torch.load(self.folder / WEIGHTS, map_location="cpu", weights_only=True)["weights"]
+        except Exception:  # a damaged file may raise anything
+            return False
+        return there.keys() == best.keys() and all(torch.equal(value, best[name]) for name, value in there.items())
 
     def _agree(self, trainer: Trainer) -> int:
         """What all processes do after this step: the most that one of them wants."""

@@ -77,8 +77,8 @@ class Dashboard(Probe):
             }
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if keeper := _checkpoints(trainer):
-            log(trainer, {f"best/{keeper.monitor}": keeper.better(trainer)}, trainer.global_step - 1)
+        if (keeper := _checkpoints(trainer)) and (best := keeper.better(trainer)) is not None:
+            log(trainer, {f"best/{keeper.monitor}": best}, trainer.global_step - 1)
         super().on_train_epoch_end(trainer, pl_module)
         self._gradients = {}
 

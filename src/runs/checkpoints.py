@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 import zipfile
+from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,19 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write plain containers as JSON, which has no numbers that are not finite: they are null."""
+    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(child) for name, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(child) for child in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
 def load(path: Path) -> dict[str, Any]:
     """Read tensors and plain containers, running no code. Raises ConfigError if the file is damaged or holds more."""
     try:
@@ -69,10 +85,24 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The weights of a net from a run's folder, a weights.pt or a .ckpt. Raises ConfigError if that is not intact."""
-    if path.is_dir():
-        files = [RunFolder(path).checkpoints / name for name in (WEIGHTS, BEST, LAST)]
-        path = next((file for file in files if file.exists()), files[0])
+    """The weights of a net from a run's folder, a weights.pt or a .ckpt. Raises ConfigError if that is not intact.
+
+    Of a folder those of best.ckpt, which is written first; those of weights.pt if it is missing or damaged.
+    """
+    if not path.is_dir():
+        return _weights_in(path)
+    best, weights, last = (RunFolder(path).checkpoints / name for name in (BEST, WEIGHTS, LAST))
+    there = [file for file in (best, weights) if file.exists()] or [last if last.exists() else weights]
+    for file in there[:-1]:
+        try:
+            return _weights_in(file)
+        except ConfigError as error:
+            warnings.warn(f"{error}; the next file is taken.", RuntimeWarning, stacklevel=2)
+    return _weights_in(there[-1])
+
+
+def _weights_in(path: Path) -> dict[str, torch.Tensor]:
+    """From one file."""
     if not path.exists():
         raise ConfigError(
             f"`pretrained.path` must be a run's folder, a weights.pt or a .ckpt, but {path} is not there."

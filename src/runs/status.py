@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
@@ -18,7 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from src.callbacks import Checkpoints
 from src.callbacks.interruption import Interrupted
-from src.runs.checkpoints import write_text
+from src.runs.checkpoints import write_json, write_text
 from src.runs.commit import commit
 from src.runs.folder import RunFolder, read_json
 
@@ -48,7 +47,7 @@ class Status(Callback):
     def write(self, **facts: Any) -> None:
         """Add facts and write the file."""
         self.record |= facts
-        write_text(RunFolder(self.folder).status, json.dumps(self.record, indent=2) + "\n")
+        write_json(RunFolder(self.folder).status, self.record)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.monotonic()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from src.runs.checkpoints import write_text
+from src.runs.checkpoints import write_json
 from src.runs.folder import read_json
 from src.runs.status import now, read_status
 
@@ -103,7 +102,7 @@ class TrialStore:
     def _write(self) -> None:
         """Write the file, whole or not at all."""
         content = {"metric": self.metric, "trials": [asdict(record) for record in self.records.values()]}
-        write_text(self.folder / _FILE, json.dumps(content, indent=2) + "\n")
+        write_json(self.folder / _FILE, content)
 
 
 def reconciled(record: TrialRecord) -> TrialRecord:

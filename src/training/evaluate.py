@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from src.callbacks import ProgressBar
 from src.config.compose import plain
 from src.config.instantiate import instantiate
 from src.config.targets import ConfigError
-from src.runs.checkpoints import load_weights, read_weights, write_text
+from src.runs.checkpoints import load_weights, read_weights, write_json
 from src.runs.folder import RunFolder
 from src.runs.status import now
 from src.training.recipe import build, of_run, prepare
@@ -49,5 +48,5 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     data = getattr(recipe.datamodule, "fingerprint", None)
     record = {"metrics": metrics, "overrides": list(overrides), "data": data, "ended": now()}
     name = re.sub(r"[^A-Za-z0-9.+-]+", "-", "_".join(overrides)).strip("-")[:100] or "as-trained"
-    write_text(RunFolder(folder).evaluations / f"{name}.json", json.dumps(record, indent=2) + "\n")
+    write_json(RunFolder(folder).evaluations / f"{name}.json", record)
     return record

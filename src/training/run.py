@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -25,7 +24,7 @@ from src.config.schema import check_run
 from src.config.targets import ConfigError, locate
 from src.models.tasks import Task
 from src.runs import identity
-from src.runs.checkpoints import latest, load, load_weights, read_weights, write_text
+from src.runs.checkpoints import latest, load, load_weights, read_weights, write_json, write_text
 from src.runs.folder import RUN_FOLDER, RunFolder, read_json
 from src.runs.process import from_first, rank, signals
 from src.runs.record import session
@@ -213,7 +212,7 @@ def _fit_and_test(recipe: Recipe, folder: Path, status: Status | None) -> dict[s
         trainer.fit(recipe.model, datamodule=recipe.datamodule, ckpt_path=found and found[0], weights_only=True)
     metrics = _test(trainer, recipe, files.checkpoints)
     if rank() == 0:
-        write_text(files.metrics, json.dumps(metrics, indent=2) + "\n")
+        write_json(files.metrics, metrics)
     return metrics
 
 
@@ -222,6 +221,11 @@ def _test(trainer: Trainer, recipe: Recipe, checkpoints: Path) -> dict[str, floa
     last: dict[str, Any] = {}
     if recipe.cfg.train.do:
         last = load(checkpoints / LAST)
+        if not (checkpoints / BEST).exists():
+            raise ConfigError(
+                f"no epoch had a finite {recipe.cfg.callbacks.checkpoint.monitor} and validation loss, so there is no "
+                "best checkpoint to test; lower optimizer.lr or lengthen scheduler.warmup."
+            )
         # Not by the trainer, which after averaging weights would test those that were not averaged.
         load_weights(recipe.model.net, read_weights(checkpoints / BEST), strict=True)
     trainer.test(recipe.model, datamodule=recipe.datamodule, verbose=False)

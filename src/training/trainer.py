@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-from src.callbacks import Checkpoints, Dashboard, ExactState, Interruption
+from src.callbacks import Checkpoints, Dashboard, Divergence, ExactState, Interruption
 from src.config.compose import plain
 from src.config.instantiate import instantiate
 from src.data import ImageDataModule
@@ -54,7 +54,7 @@ def make_trainer(recipe: Recipe, callbacks: Sequence[Callback] = ()) -> Trainer:
 def _callbacks(recipe: Recipe) -> list[Callback]:
     """Those that make a run resumable, those that `train` asks for, and those of the configuration."""
     cfg = recipe.cfg
-    callbacks: list[Callback] = [ExactState(), Interruption()]
+    callbacks: list[Callback] = [Divergence(), ExactState(), Interruption()]
     if cfg.train.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=cfg.train.ema))
     if cfg.train.patience is not None:
