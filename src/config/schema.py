@@ -74,6 +74,15 @@ class _Pretrained:
 
     path: str | None
     strict: bool
+    project: bool
+    fit_steps: int
+
+    def __post_init__(self) -> None:
+        require_whole(fit_steps=self.fit_steps)
+        if self.project is True and self.path is None:
+            raise ValueError("`path` must be the folder of a run with pretrained.project=true, but got null.")
+        if self.project is True and self.strict is False:
+            raise ValueError("`strict` must be true with pretrained.project=true: all but kernels is carried over.")
 
 
 @dataclass

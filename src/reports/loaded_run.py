@@ -21,7 +21,7 @@ from src.data.samples import Samples, samples
 from src.models.tasks import Classification, Task
 from src.reports.costs import Costs, costs
 from src.runs.record import Run
-from src.training.recipe import build, load_recipe, of_run, prepare
+from src.training.recipe import build, load_recipe, of_run, prepare, with_values
 from src.training.run import start_from_pretrained
 
 _KEPT = {WEIGHTS: "the best epoch by validation", BEST: "the best epoch by validation", LAST: "the last checkpoint"}
@@ -70,7 +70,7 @@ class LoadedRun:
 
         The initial weights are built anew; if the run began with others, they are gone, and there are no spectra.
         """
-        recipe = build(of_run(self.run.folder))
+        recipe = build(with_values(of_run(self.run.folder), {"paths.run": str(self.run.folder)}))
         try:
             start_from_pretrained(recipe)
             initial = group_convolutions(recipe.model.net)

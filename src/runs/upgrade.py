@@ -91,6 +91,8 @@ def _say_what_was_default(config: _Config) -> _Config:
     conv = config.get("conv")
     if isinstance(conv, Mapping) and conv.get("_target_") == "src.models.GConv" and "low_pass" not in conv:
         config = {**config, "group": {"low_pass": 0.0, **(config.get("group") or {})}}
+    if isinstance(pretrained := config.get("pretrained"), Mapping):
+        config = {**config, "pretrained": {"project": False, "fit_steps": 100, **pretrained}}
 
     def complete(node: Any) -> Any:
         if not isinstance(node, Mapping):

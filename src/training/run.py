@@ -30,6 +30,7 @@ from src.runs.process import from_first, rank, signals
 from src.runs.record import session
 from src.runs.status import Status, read_status, write_error
 from src.runs.tables import fact_table
+from src.training.projection import projected_weights
 from src.training.recipe import Recipe, build, prepare, with_values
 from src.training.trainer import make_trainer
 
@@ -107,7 +108,9 @@ def folder_of(cfg: DictConfig, request: Request) -> Path:
 def start_from_pretrained(recipe: Recipe) -> None:
     """Load the weights that a new run begins with, if any."""
     path, strict = recipe.cfg.pretrained.path, recipe.cfg.pretrained.strict
-    if path is not None:
+    if recipe.cfg.pretrained.project:
+        load_weights(recipe.model.net, projected_weights(recipe), strict=True)
+    elif path is not None:
         for line in load_weights(recipe.model.net, read_weights(Path(path)), strict):
             _print(f"pretrained: left out {line}")
     elif not recipe.cfg.train.do:
