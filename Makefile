@@ -15,7 +15,7 @@ JOBS ?= auto
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep resume evaluate runs compare report study demo tutorial doctor data show test test-resume lint format tensorboard docs bench bench-fft bench-data
+.PHONY: help setup train sweep resume project evaluate runs compare report study demo tutorial doctor data show test test-resume lint format tensorboard docs bench bench-fft bench-data
 
 FLAGS = $(if $(FRESH),--fresh) $(if $(FORCE),--force) $(if $(DRY),--dry-run)
 PLACE = $(if $(GPUS),trainer.devices=$(GPUS)) $(if $(NODES),trainer.num_nodes=$(NODES))
@@ -46,6 +46,10 @@ sweep: .venv/.installed-sweep ## A run on each GPU: make sweep EXP=sim2_separabl
 resume: setup ## Go on with a run: make resume RUN=logs/quickstart/seed0-1a2b3c4d [FORCE=1 ARGS="train.epochs=50"]
 	@$(if $(RUN),:,echo "error: RUN must be the folder of a run; make runs lists them" >&2; exit 1)
 	$(BIN)/python scripts/train.py --resume $(RUN) $(FLAGS) $(PLACE) $(ARGS)
+
+project: setup ## Fine-tune a run's net in another form: make project RUN=logs/se2_nonseparable/seed0-... ARGS="implementation=separable train.epochs=3"
+	@$(if $(RUN),:,echo "error: RUN must be the folder of a run; make runs lists them" >&2; exit 1)
+	$(BIN)/python scripts/project.py $(RUN) $(if $(FRESH),--fresh) $(if $(DRY),--dry-run) $(PLACE) $(ARGS)
 
 evaluate: setup ## Test a run again: make evaluate RUN=logs/quickstart/seed0-1a2b3c4d [DATA=mnist] ARGS="dataset.rotate=false"
 	@$(if $(RUN),:,echo "error: RUN must be the folder of a run; make runs lists them" >&2; exit 1)

@@ -84,17 +84,16 @@ def test_exactly_separable_kernels_lose_nothing_and_logits_stay() -> None:
             assert_close(actual, expected, "logits", 1e-6)
 
 
-@pytest.mark.parametrize("group", ["se2", "p4m", "tetrahedral", "flip_1d"])
+@pytest.mark.parametrize("group", ["se2", "p4m", "flip_3d", "flip_1d"])
 def test_what_separable_kernels_lose_is_the_rest_of_the_singular_values(group: str) -> None:
-    size = 3 if group == "tetrahedral" else 5
-    source, target = layer(group, "nonseparable", size), layer(group, "separable", size)
+    source, target = layer(group, "nonseparable", 3), layer(group, "separable", 3)
     values = torch.linalg.svdvals(frames(source))
     expected = float((values[:, 1:].square().sum() / values.square().sum()).sqrt())
     lost = project(source, target)
     assert lost.form == pytest.approx(expected, abs=1e-9)
     assert lost.form > 0.3
     assert torch.linalg.svdvals(frames(target))[:, 1:].max() < 1e-10
-    shuffled = layer(group, "nonseparable", size)
+    shuffled = layer(group, "nonseparable", 3)
     shuffled.load_state_dict(source.state_dict())
     make_separable(source)
     make_separable(shuffled, shuffled=True)
@@ -114,27 +113,25 @@ def test_what_separable_kernels_lose_is_the_rest_of_the_singular_values(group: s
         ("sim2", "dseparable", "dgseparable"),
         ("r2", "nonseparable", "separable"),
         ("flipxrplus_1d", "nonseparable", "oi h0, i x, o h1"),
-        ("sim3", "nonseparable", "gseparable"),
+        ("r3xrplus", "nonseparable", "gseparable"),
         ("spiral", "nonseparable", "separable"),
     ],
 )
 @pytest.mark.parametrize("mask", ["none", "smooth_disc"])
 def test_the_error_is_that_of_all_elements(group: str, before: str, after: str, mask: str) -> None:
-    """Quarter turns are left out of the fit, and must not be missed; free weights reach what the form allows."""
-    source, target = (layer(group, form, 3, mask=MASKS[mask]) for form in (before, after))
+    """Quarter turns are left out of the fit, and must not be missed."""
+    options = {"kernel": partial(Fourier, hidden_size=16), "mask": MASKS[mask]}
+    source, target = (layer(group, form, 3, **options) for form in (before, after))
     unfitted = error_everywhere(source, target)
-    lost = project(source, target)
+    lost = project(source, target, 0)
     assert lost.fitted == pytest.approx(error_everywhere(source, target), abs=1e-9)
-    assert lost.form - 1e-9 < lost.fitted < min(1.0, unfitted)
-    if group != "spiral":  # between whose elements there are as many others as coordinates
-        assert lost.fitted < lost.form + 0.03
-    others = target.weight(source.kernel.grid, source.kernel.grid.roll(1, 0))
-    if len(source.kernel.grid) > 1 and "h" in after:
-        assert (others * target.kernel.summed - source.weight(*[source.kernel.grid] * 2) * source.kernel.summed).norm() > 0
+    assert lost.form - 1e-6 < lost.fitted < min(1.0, unfitted)
+    target.kernel.gain.mul_(1.01)
+    assert abs(error_everywhere(source, target) - lost.fitted) > 1e-5, "it sees a kernel that is another"
 
 
 def test_no_factors_are_better_than_the_best() -> None:
-    source, target = layer("se2", "nonseparable"), layer("se2", "gseparable")
+    source, target = layer("se2", "nonseparable", 3), layer("se2", "gseparable", 3)
     wanted = Assembled.of(source.kernel, target.kernel)
     tables = best_tables(target.kernel, wanted)
     best = wanted.error(tables)
@@ -180,8 +177,8 @@ def test_nets_without_a_linear_layer_of_that_name_are_fitted_by_steps() -> None:
 
     source, target = layer("p4", "nonseparable", kernel=Waves), layer("p4", "separable", kernel=Waves)
     lost, few = project(source, target, 100), project(source, layer("p4", "separable", kernel=Waves), 2)
-    assert lost.fitted < lost.form + 0.02
-    assert lost.fitted < few.fitted
+    assert lost.fitted < lost.form + 0.05
+    assert lost.fitted < few.fitted - 0.05
 
 
 def test_a_kernel_of_the_same_form_and_nets_is_copied() -> None:
