@@ -9,10 +9,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from omegaconf import DictConfig
 from rich.table import Table
 
 from src.callbacks import Interrupted
 from src.config.instantiate import locate
+from src.models.tasks import Task
 from src.runs.folder import RunFolder, read_json
 from src.runs.process import die_with_parent, keep_freed_memory, quiet, rank
 from src.runs.tables import console, rich_table
@@ -47,26 +49,21 @@ def main() -> None:
         return
     record = read_json(RunFolder(result.folder).projection)
     if record and rank() == 0:
-        task = locate(cfg.task._target_)
-        title, written = task.title(cfg.task.primary), lambda value: task.written(cfg.task.primary, value)
-        for table in (_summary(record, result.metrics, cfg.task.primary, title, written), _layers(record)):
+        scores = record["metrics"] | ({"fine-tuned": result.metrics} if cfg.train.do else {})
+        for table in (_summary(record, scores, cfg.task), _layers(record)):
             console().print(table)
 
 
-def _summary(record: Mapping[str, Any], metrics: Mapping[str, float], primary: str, title: str, written: Any) -> Table:
-    """The net before, projected, and fine-tuned."""
-    scores = {**record["metrics"], "fine-tuned": metrics}
-    rows = [
-        [f"{split} {title}", *(written(own.get(f"{split}/{primary}")) for own in scores.values())]
-        for split in ("test", "val")
-    ]
-    for name, key, form in (
-        ("parameters", "parameters", ",.0f"),
-        ("seconds per training step", "seconds_per_step", ".4f"),
-    ):
+def _summary(record: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]], task: DictConfig) -> Table:
+    """The net before, projected, and fine-tuned, a column each."""
+    kind: type[Task] = locate(task._target_)
+    head, rows = ("", *scores), []
+    for split in ("test", "val"):
+        values = [kind.written(task.primary, own.get(f"{split}/{task.primary}")) for own in scores.values()]
+        rows.append([f"{split} {kind.title(task.primary)}", *values])
+    for key, form in (("parameters", ",.0f"), ("seconds_per_step", ".4f")):
         before, after = (format(record[key][stage], form) for stage in ("before", "projected"))
-        rows.append([name, before, after, after])
-    head = ("", *scores)
+        rows.append([key.replace("_", " "), before, *[after] * (len(scores) - 1)])
     return rich_table(head, rows, right=head[1:], title=f"Projection of {record['origin']}")
 
 

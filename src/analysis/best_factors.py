@@ -148,7 +148,7 @@ def _alternate(kernel: GroupKernel, wanted: Assembled, seed: int) -> GroupKernel
     before = float("inf")
     for _ in range(_ROUNDS):
         for table in result.nets:
-            _solve(result, table, wanted)
+            solve(result, table, wanted)
         after = float(wanted.loss(result))
         if before - after < _CONVERGED:
             break
@@ -156,8 +156,8 @@ def _alternate(kernel: GroupKernel, wanted: Assembled, seed: int) -> GroupKernel
     return result
 
 
-def _solve(kernel: GroupKernel, table: Table, wanted: Assembled) -> None:
-    """The best values of one table T, given the others.
+def solve(kernel: GroupKernel, table: Table, wanted: Assembled) -> None:
+    """Give one table T of a kernel its best values, given its other factors as they are.
 
     The kernel is linear in it, P T, and each of its numbers is a multiple of one value of T. So P^T P is diagonal; its
     diagonal is P^T P 1, and P 1 the kernel of a table of ones.

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.analysis.best_factors import Assembled, Table, best_tables, double
+from src.analysis.best_factors import Assembled, Table, best_tables, double, solve
 from src.models import GConv
 from src.models.gconv import convolutions
 from src.models.kernel import GroupKernel
@@ -65,8 +65,8 @@ def _geometry(conv: GConv | None) -> str:
 def project(source: GConv, target: GConv, steps: int = 100) -> Projection:
     """Give a layer the kernel that is nearest to another layer's, as far as its form and its kernel nets allow.
 
-    The best factors are found as tables of free values. Then what is linear in the kernel nets, such as their last
-    layers, is fitted to the tables by least squares, given their other weights as they are; and all of their weights to
+    The best factors are found as tables of free values. One after the other, what is linear in their kernel nets, such
+    as last layers, is fitted to them by least squares, given the other weights as they are; and then all weights to
     the kernel by L-BFGS. All of it goes by the target's own assembly, so that masks, scales, determinants and the
     low-pass count. Masks that are learned are taken over.
 
@@ -100,8 +100,12 @@ def project(source: GConv, target: GConv, steps: int = 100) -> Projection:
     _take_over_masks(source.kernel, own)
     tables = best_tables(own, wanted)
     form = wanted.error(tables)
-    for net, table in zip(own.nets, tables.nets, strict=True):
-        _regress(net, table)
+    # The largest first: a table that comes later makes up for what the kernel nets before it cannot be.
+    for n in sorted(range(len(own.nets)), key=lambda n: -len(tables.nets[n].weight)):
+        with torch.no_grad():
+            solve(tables, tables.nets[n], wanted)
+        _regress(own.nets[n], tables.nets[n])
+        tables.nets[n] = own.nets[n]
     if steps and wanted.error(own) > form + _EXACT:
         _descend(own, wanted, steps)
     target.kernel.load_state_dict(own.state_dict())
