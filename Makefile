@@ -47,7 +47,7 @@ resume: setup ## Go on with a run: make resume RUN=logs/quickstart/seed0-1a2b3c4
 	@$(if $(RUN),:,echo "error: RUN must be the folder of a run; make runs lists them" >&2; exit 1)
 	$(BIN)/python scripts/train.py --resume $(RUN) $(FLAGS) $(PLACE) $(ARGS)
 
-project: setup ## Fine-tune a run's net in another form: make project RUN=logs/se2_nonseparable/seed0-... ARGS="implementation=separable train.epochs=3"
+project: setup ## Fine-tune a run's net in another form: make project RUN=logs/se2_nonseparable/seed0-... ARGS="implementation=separable"
 	@$(if $(RUN),:,echo "error: RUN must be the folder of a run; make runs lists them" >&2; exit 1)
 	$(BIN)/python scripts/project.py $(RUN) $(if $(FRESH),--fresh) $(if $(DRY),--dry-run) $(PLACE) $(ARGS)
 

@@ -22,6 +22,7 @@ from src.training.recipe import build, of_run, with_values
 from src.training.run import start_from_pretrained
 
 pytestmark = QUIET
+STEPS = ("pretrained.fit_steps=3",)
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +39,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_command_projects_fine_tunes_and_leaves_the_origin_as_it_was(origin: Path, tmp_path: Path) -> None:
     before = contents(origin)
-    arguments = (str(origin), "implementation=separable", "train.epochs=2", f"paths.logs={tmp_path}/logs")
+    arguments = (str(origin), "implementation=separable", "train.epochs=2", *STEPS, f"paths.logs={tmp_path}/logs")
     done = run_script("project", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert contents(origin) == before
     folder = only_run(tmp_path / "logs")
-    assert re.fullmatch(r"separable_epochs-2_project-true_seed0-[0-9a-f]{8}", folder.name)
+    assert re.fullmatch(r"separable_epochs-2_fit-steps-3_project-true_seed0-[0-9a-f]{8}", folder.name)
     cfg, record = of_run(folder), json.loads((folder / "projection.json").read_text())
     assert (cfg.pretrained.path, cfg.implementation.formula, cfg.train.epochs) == (str(origin), "oi h, o x", 2)
     metrics = {where: json.loads((where / "metrics.json").read_text()) for where in (origin, folder)}
@@ -81,7 +82,8 @@ def test_what_was_measured_of_the_projected_net_is_what_testing_it_finds(origin:
 def test_a_run_that_is_killed_comes_to_the_same(origin: Path, tmp_path: Path) -> None:
     """Before its first checkpoint, and after it; the origin may be gone by then."""
     gone = Path(shutil.copytree(origin, tmp_path / "gone" / "logs" / "quickstart" / origin.name))
-    words = (*SMALL, "implementation=separable", "train.epochs=1", "pretrained.project=true", f"pretrained.path={gone}")
+    words = (*SMALL, *STEPS, "implementation=separable", "train.epochs=1", "pretrained.project=true")
+    words = (*words, f"pretrained.path={gone}")
     whole, killed = tmp_path / "whole" / "logs", tmp_path / "killed" / "logs"
     for logs in (whole, killed):
         logs.parent.mkdir()
