@@ -115,7 +115,7 @@ def test_what_cannot_be_projected_is_told_in_one_line(origin: Path, tmp_path: Pa
         ),
         (origin, "train.epochs=2", "`implementation` must be another form"),
         (origin, "implementation=separable+2d", "names the part `h1` of a product, but .* has 1 part"),
-        (origin, "net.hidden_sizes=[4,4,8]", r"cannot be projected: the layer `stages\.1\.0\.conv1` must be the same"),
+        (origin, "net.hidden_sizes=[4,4,8]", r"cannot be projected: the layer `stages\.1\.0\.conv2` must be the same"),
         (origin, "implementation=none_such", "`implementation` has no 'none_such'"),
         (tmp_path / "nowhere", "implementation=separable", "must be the folder of a run"),
         (untrained, "implementation=separable", "weights.pt is not there"),
