@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from omegaconf import DictConfig
 from rich.table import Table
 
-from src.callbacks import Interrupted
-from src.config.instantiate import locate
+from src.callbacks import DivergenceError, Interrupted
+from src.config.targets import locate
 from src.models.tasks import Task
 from src.runs.folder import RunFolder, read_json
 from src.runs.process import die_with_parent, keep_freed_memory, quiet, rank
@@ -36,7 +36,7 @@ def main() -> None:
     keep_freed_memory()
     die_with_parent()
     try:
-        with user_errors():
+        with user_errors(DivergenceError):
             cfg = projected_run(options.run, options.overrides)
             request = Request([*options.overrides, "pretrained.project=true"], fresh=options.fresh)
             if options.dry_run:

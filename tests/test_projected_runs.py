@@ -14,7 +14,7 @@ from composing import composed
 from kills import SMALL, Bomb, execute, only_run
 from short_fits import QUIET
 
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.runs.checkpoints import load, read_weights
 from src.training import train
 from src.training.projection import projected_run

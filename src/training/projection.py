@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 
 from src.analysis.look import untouched
 from src.analysis.projection import matched, project
-from src.config.instantiate import ConfigError
+from src.config.targets import ConfigError
 from src.data.io.files import replacing
 from src.models import GConv
 from src.models.learner import Learner
-from src.runs.checkpoints import load, load_weights, write_text
+from src.runs.checkpoints import load, load_weights, write_json
 from src.runs.folder import RunFolder
 from src.runs.process import rank
 from src.training.recipe import Recipe, build, load_recipe, of_run, with_values
@@ -72,7 +71,7 @@ def projected_weights(recipe: Recipe) -> dict[str, Tensor]:
     if rank() == 0:
         with replacing(files.projected) as file:
             torch.save({"weights": weights}, file)
-        write_text(files.projection, json.dumps(record, indent=2) + "\n")
+        write_json(files.projection, record)
     return weights
 
 
