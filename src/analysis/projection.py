@@ -22,7 +22,7 @@ _RANK = 1e-6
 """Singular values below this share of the largest are left out of least squares: they would make huge weights."""
 
 
-class Projection(NamedTuple):
+class _Projection(NamedTuple):
     """What a layer lost: ||K' - K|| / ||K|| of assembled kernels, over all elements of its grid."""
 
     form: float
@@ -62,7 +62,7 @@ def _geometry(conv: GConv | None) -> str:
     )
 
 
-def project(source: GConv, target: GConv, steps: int = 100) -> Projection:
+def project(source: GConv, target: GConv, steps: int = 100) -> _Projection:
     """Give a layer the kernel that is nearest to another layer's, as far as its form and its kernel nets allow.
 
     The best factors are found as tables of free values. One after the other, what is linear in their kernel nets, such
@@ -96,7 +96,7 @@ def project(source: GConv, target: GConv, steps: int = 100) -> Projection:
         own.load_state_dict(state)
         if wanted.error(own) < _EXACT:
             target.kernel.load_state_dict(state)
-            return Projection(0.0, 0.0, kept=True)
+            return _Projection(0.0, 0.0, kept=True)
     _take_over_masks(source.kernel, own)
     tables = best_tables(own, wanted)
     form = wanted.error(tables)
@@ -109,7 +109,7 @@ def project(source: GConv, target: GConv, steps: int = 100) -> Projection:
     if steps and wanted.error(own) > form + _EXACT:
         _descend(own, wanted, steps)
     target.kernel.load_state_dict(own.state_dict())
-    return Projection(form, wanted.error(double(target.kernel)))
+    return _Projection(form, wanted.error(double(target.kernel)))
 
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
