@@ -41,12 +41,50 @@ class Step(NamedTuple):
     axes: tuple[int, ...] = ()
     """If it sums over one part of the group only: how many elements of each part its input has."""
     halved: bool = False
-    """Whether a is the first half of its output elements, which gives the other half: see `halve`."""
+    """Whether a is the first half of its output elements, which gives the other half: see `_halve`."""
 
     @property
     def outputs(self) -> int:
         """How many output elements it has."""
         return len(self.a) * (2 if self.halved else 1)
+
+
+def choose(
+    stages: Sequence[Stage],
+    group: Group,
+    a: Float[Tensor, "a dim"],
+    b: Float[Tensor, "b dim"],
+    path: str,
+    sizes: tuple[int, int, int, int],
+    halves: bool,
+) -> list[Step]:
+    """The steps that a path takes on output elements a (a, dim) and input elements b (b, dim).
+
+    Args:
+        stages: of the kernel.
+        group: H.
+        a, b: elements.
+        path: `dense`, `sequential`, or `auto` for the cheaper one.
+        sizes: output channels, input channels, input elements and taps.
+        halves: whether matrix products may be halved, see `_halve`.
+
+    Raises:
+        ValueError: if the sequential path is asked for and the elements do not allow it.
+    """
+    dense = _whole(stages, a, b)
+    if path == "dense" or len(stages) == 1:
+        return dense
+    steps = plan(stages, group, a, b)
+    if steps is not None and halves:
+        steps = [_halve(step, group, sizes[1]) for step in steps]
+    if path == "sequential":
+        if steps is None:
+            raise ValueError(
+                f"`path` sequential needs elements that are a product of the parts of {group}, as its grids "
+                "and samples are; use path 'auto' for others."
+            )
+        return steps
+    return dense if steps is None or _cost(dense, *sizes) <= _cost(steps, *sizes) else steps
 
 
 def plan(
@@ -74,7 +112,7 @@ def plan(
     return steps
 
 
-def halve(step: Step, group: Group, in_channels: int) -> Step:
+def _halve(step: Step, group: Group, in_channels: int) -> Step:
     """Mark a sum over (b, i) whose matrix is [[S, T], [T, S]] in the halves of its elements.
 
     So it is where half a turn takes the first half of the elements to the second, as in every grid and sample of an
@@ -98,7 +136,7 @@ def _varying(elements: Tensor, sizes: Sequence[int], part: int) -> Tensor:
     return elements[: prod(sizes[part:]) : prod(sizes[part + 1 :])]
 
 
-def cost(steps: Sequence[Step], out_channels: int, in_channels: int, inputs: int, taps: int) -> float:
+def _cost(steps: Sequence[Step], out_channels: int, in_channels: int, inputs: int, taps: int) -> float:
     """Multiply-adds per pixel, those of slow sums counted `_SLOW_SUM` times."""
     total, elements = 0.0, inputs
     for step in steps:
@@ -110,7 +148,7 @@ def cost(steps: Sequence[Step], out_channels: int, in_channels: int, inputs: int
     return total
 
 
-def whole(stages: Sequence[Stage], a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> list[Step]:
+def _whole(stages: Sequence[Stage], a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> list[Step]:
     """All sums at once: the dense path."""
     stage = reduce(merge, stages)._replace(input=True, space=True, parts=frozenset({0}))
     return [Step(stage, a, b)]
@@ -166,7 +204,7 @@ def _mix_matrix(pixels: Tensor, weight: Tensor) -> Tensor:
 
 
 def _mix_halves(pixels: Tensor, weight: Tensor) -> Tensor:
-    """As `_mix_matrix`, from the first half of the output elements' weights: see `halve`."""
+    """As `_mix_matrix`, from the first half of the output elements' weights: see `_halve`."""
     first, second = pixels.unflatten(-2, (2, -1)).unbind(-3)
     same, turned = weight.unflatten(1, (2, -1)).unbind(1)
     even = _mix_matrix(first + second, (same + turned) / 2)

@@ -110,6 +110,17 @@ class Factorisation:
                         "'separable' for 'separable+2d', 'gseparable' for 'gseparable+2d'."
                     )
 
+    @property
+    def masked(self) -> set[str]:
+        """The coordinates that get a mask: all relative ones, but parts of the group only if it has none itself."""
+        words = {word for factor in self.factors for word in factor.coordinates} - {"a"}
+        return {word for word in words if word in ("x", "h") or "h" not in words}
+
+    def first_words(self, n: int) -> list[str]:
+        """The coordinates that factor n is the first to carry."""
+        earlier = {word for factor in self.factors[:n] for word in factor.coordinates}
+        return [word for word in self.factors[n].coordinates if word not in earlier]
+
     def carried(self, parts: int) -> frozenset[int]:
         """The parts of the group, out of `parts`, that some factor depends on."""
         return frozenset().union(*(self._parts(factor, parts) for factor in self.factors))

@@ -256,21 +256,9 @@ class GConv(nn.Module):
 
     def _steps(self, a: Tensor, b: Tensor) -> list[Step]:
         """The path that `path` asks for, or the cheaper one."""
-        dense = contraction.whole(self.stages, a, b)
-        if self.path == "dense" or len(self.stages) == 1:
-            return dense
-        steps = contraction.plan(self.stages, self.group, a, b)
-        if steps is not None and self.kernel.gain.device.type == "cpu":
-            steps = [contraction.halve(step, self.group, self.in_channels) for step in steps]
-        if self.path == "sequential":
-            if steps is None:
-                raise ValueError(
-                    f"`path` sequential needs elements that are a product of the parts of {self.group}, as its grids "
-                    "and samples are; use path 'auto' for others."
-                )
-            return steps
+        on_cpu = self.kernel.gain.device.type == "cpu"
         sizes = (self.out_channels, self.in_channels, len(b), prod(self.kernel.window.taps))
-        return dense if steps is None or contraction.cost(dense, *sizes) <= contraction.cost(steps, *sizes) else steps
+        return contraction.choose(self.stages, self.group, a, b, self.path, sizes, halves=on_cpu)
 
     def _operators(self, a: Tensor, b: Tensor) -> list[tuple[Step, Tensor]]:
         """The steps and their weights, assembled anew or kept from the last evaluation."""

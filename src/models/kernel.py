@@ -73,7 +73,7 @@ class GroupKernel(nn.Module):
             axes = [axis for word in factor.coordinates for axis in self._axes(word)]
             values = prod(self.channels[letter] for letter in factor.channels)
             self.nets.append(kernel(axes, values) if axes else Constant(values))
-        self.masks = nn.ModuleDict({word: mask(self._axes(word)) for word in self._masked()} if mask else {})
+        self.masks = nn.ModuleDict({word: mask(self._axes(word)) for word in factorisation.masked} if mask else {})
         # Part of what a trained kernel means, hence in the state: setting other elements must not rescale it.
         self.register_buffer("gain", torch.tensor(1.0))
         self.gain.fill_(self.summed / (in_channels * self._energy()) ** 0.5)
@@ -145,7 +145,7 @@ class GroupKernel(nn.Module):
         trained = [
             self.masks[word](coordinates[word].to(self.gain))[..., None]
             for n in range(len(self.nets))
-            for word in self._first_words(n)
+            for word in self.factorisation.first_words(n)
             if self._is_trained(word)
         ]
         whole = reduce(torch.mul, scales + trained)[..., 0] * (self.gain / self.summed / self.density)
@@ -216,7 +216,7 @@ class GroupKernel(nn.Module):
     def _factor_envelope(self, n: int, coordinates: dict[str, Tensor]) -> Tensor:
         """What multiplies the values of factor n, (a, b, u, 1): each fixed mask once, by the first that carries it."""
         scales = [torch.ones_like(coordinates["1/det"][:1])]
-        for word in self._first_words(n):
+        for word in self.factorisation.first_words(n):
             if word in self.masks and not self._is_trained(word):
                 scales.append(self.masks[word](coordinates[word])[..., None])
             if word == "x":
@@ -226,10 +226,6 @@ class GroupKernel(nn.Module):
     def _is_trained(self, word: str) -> bool:
         """Whether the mask of a coordinate has parameters, so that it is evaluated anew in every step."""
         return word in self.masks and next(self.masks[word].parameters(), None) is not None
-
-    def _first_words(self, n: int) -> list[str]:
-        earlier = {word for factor in self.factorisation.factors[:n] for word in factor.coordinates}
-        return [word for word in self.factorisation.factors[n].coordinates if word not in earlier]
 
     def _energy(self) -> float:
         """Sum of the squared envelope over taps and summed input elements, averaged over output elements."""
@@ -245,11 +241,6 @@ class GroupKernel(nn.Module):
             return self.group.axes(*self.elements)
         part, own = self.group.part_sizes(self.elements)[int(word[1:])]
         return part.axes(*own)
-
-    def _masked(self) -> set[str]:
-        """The coordinates that get a mask: all relative ones, but parts of the group only if it has none itself."""
-        words = {word for factor in self.factorisation.factors for word in factor.coordinates} - {"a"}
-        return {word for word in words if word in ("x", "h") or "h" not in words}
 
     def _coordinates(self, a: Tensor, b: Tensor, u: Tensor) -> dict[str, Tensor]:
         """What kernels are functions of: (a, b, u, columns), of size 1 where it does not depend on an index."""
@@ -274,12 +265,10 @@ class GroupKernel(nn.Module):
         coordinates = self._coordinates(a, b, u)
         samplings = []
         for n in factors:
-            words = self.factorisation.factors[n].coordinates
+            words, first = self.factorisation.factors[n].coordinates, self.factorisation.first_words(n)
             # A factor of no coordinates still wants a tensor (1, 1, 1, 0) of them.
             own = join([coordinates[word] for word in words] or [coordinates["1/det"][:1, ..., :0]])
-            trained = [
-                (word, coordinates[word].to(self.gain)) for word in self._first_words(n) if self._is_trained(word)
-            ]
+            trained = [(word, coordinates[word].to(self.gain)) for word in first if self._is_trained(word)]
             samplings.append(Sampling.of(own, self._factor_envelope(n, coordinates), self.gain, trained))
         return samplings
 
