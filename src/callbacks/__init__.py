@@ -10,6 +10,7 @@ from src.callbacks.interruption import Interrupted, Interruption
 from src.callbacks.kernel_redundancy import KernelRedundancy
 from src.callbacks.lightning import LearningRate, ProgressBar
 from src.callbacks.mask_sizes import MaskSizes
+from src.callbacks.relaxed_weights import RelaxedWeights
 from src.callbacks.throughput import Throughput
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "LearningRate",
     "MaskSizes",
     "ProgressBar",
+    "RelaxedWeights",
     "Throughput",
 ]

@@ -18,6 +18,7 @@ from src.analysis.actions import LATTICE, RANDOM, acting, kinds
 from src.analysis.redundancy import MEASURES, group_convolutions
 from src.callbacks.checkpoints import Checkpoints
 from src.callbacks.probe import Probe, log, writers
+from src.models.relaxed import relaxations
 from src.models.tasks import Task
 from src.require import is_number
 
@@ -146,6 +147,7 @@ def _charts_of(net: nn.Module, task: Task) -> dict[str, dict[str, list[str]]]:
         },
         "equivariance error": {name: [f"equivariance/{name}/.*"] for name in names},
         **({"redundancy along the group": along} if along else {}),
+        **({"relaxation": {"spread of weights over elements": ["relaxed/.*"]}} if relaxations(net) else {}),
         "throughput": {
             "samples per second": ["time/(epoch/)?samples_per_second$"],
             "share of time waiting for data": ["time/(epoch/)?data_share$"],

@@ -56,6 +56,7 @@ def choose(
     b: Float[Tensor, "b dim"],
     path: str,
     sizes: tuple[int, int, int, int],
+    ranks: int,
     halves: bool,
 ) -> list[Step]:
     """The steps that a path takes on output elements a (a, dim) and input elements b (b, dim).
@@ -66,6 +67,7 @@ def choose(
         a, b: elements.
         path: `dense`, `sequential`, or `auto` for the cheaper one.
         sizes: output channels, input channels, input elements and taps.
+        ranks: by how much sums that are taken in turn have more output channels.
         halves: whether matrix products may be halved, see `_halve`.
 
     Raises:
@@ -84,7 +86,7 @@ def choose(
                 "and samples are; use path 'auto' for others."
             )
         return steps
-    return dense if steps is None or _cost(dense, *sizes) <= _cost(steps, *sizes) else steps
+    return dense if steps is None or _cost(dense, *sizes) <= ranks * _cost(steps, *sizes) else steps
 
 
 def plan(

@@ -9,6 +9,9 @@ element h_a, for an input element h_b and a pixel offset u:
     h0, h1      the parts of h_a^-1 h_b in a direct product of groups
     a           h_a itself: such a kernel is not equivariant, on purpose
 
+A letter `l` before the channels counts ranks, and the product is summed over them: `"loi h, lo x, l a"` is the sum over
+l of w_l(h_a) k_loi(h) k_lo(x), a relaxed kernel (`src/models/relaxed.py`), which is equivariant at initialisation.
+
 The names are those of "Exploiting Redundancy: Separable Group Convolutional Networks on Lie Groups" (Knigge, Romero,
 Bekkers, 2022), https://arxiv.org/abs/2110.13059, as its code computes them.
 """
@@ -38,7 +41,13 @@ class _Factor(NamedTuple):
     """One factor: the channels and the coordinates that it depends on."""
 
     channels: str
+    """Letters among `l`, `o` and `i`, in the order in which values lie."""
     coordinates: tuple[str, ...]
+
+    @property
+    def is_relaxation(self) -> bool:
+        """Whether it is `l a`, the weights of ranks on absolute elements."""
+        return self.channels == "l" and self.coordinates == ("a",)
 
 
 class Stage(NamedTuple):
@@ -75,6 +84,11 @@ class Factorisation:
     def __post_init__(self) -> None:
         object.__setattr__(self, "formula", IMPLEMENTATIONS.get(self.formula, self.formula))
         object.__setattr__(self, "factors", tuple(map(self._factor, self.formula.split(","))))
+        if self.ranked and (sum(f.is_relaxation for f in self.factors) != 1 or len(self.ranked) == 1):
+            raise ValueError(
+                "`implementation` with ranks `l` must have their weights, `l a`, once, and another factor with `l`, "
+                f"but got {self.formula!r}; write for instance 'loi h, lo x, l a'."
+            )
         lacking = [letter for letter in "oi" if not any(letter in factor.channels for factor in self.factors)]
         if lacking:
             raise ValueError(
@@ -86,11 +100,11 @@ class Factorisation:
     def _factor(self, text: str) -> _Factor:
         channels, *coordinates = text.split() or [""]
         unknown = [word for word in coordinates if not re.fullmatch(r"x|a|h\d?", word)]
-        if channels not in ("o", "i", "oi", "io") or unknown or len(set(coordinates)) < len(coordinates):
+        if not re.fullmatch(r"l?(o|i|oi|io)|l", channels) or unknown or len(set(coordinates)) < len(coordinates):
             raise ValueError(
                 f"`implementation` must be one of {', '.join(IMPLEMENTATIONS)}, or factors such as 'oi h, o x' "
-                "(channels among `o`, `i`, then coordinates among `x`, `h`, `h0`, `h1`, `a`, each once), but "
-                f"{self.formula!r} has the factor {text.strip()!r}."
+                "(channels among `o`, `i`, after `l` if there are ranks, then coordinates among `x`, `h`, `h0`, `h1`, "
+                f"`a`, each once), but {self.formula!r} has the factor {text.strip()!r}."
             )
         if "h" in coordinates and any(len(word) > 1 for word in coordinates):
             raise ValueError(
@@ -111,6 +125,33 @@ class Factorisation:
                     )
 
     @property
+    def ranked(self) -> frozenset[int]:
+        """The factors that depend on the rank `l`."""
+        return frozenset(n for n, factor in enumerate(self.factors) if "l" in factor.channels)
+
+    def relaxed(self, ranks: int) -> Factorisation:
+        """The sum over ranks of this product, with weights on absolute elements; itself if it is one, or for 0 ranks.
+
+        Raises:
+            ValueError: if it is a sum over ranks and there are none.
+
+        >>> Factorisation("separable").relaxed(2).formula
+        'loi h, lo x, l a'
+        """
+        if self.ranked and not ranks:
+            raise ValueError(
+                f"`relaxed` must say how many ranks `l` the `implementation` {self.formula!r} is a sum over, but got "
+                f"{ranks}; set it to 1 or more, or leave `l` out of the formula."
+            )
+        if self.ranked or not ranks:
+            return self
+        return Factorisation(f"{', '.join(f'l{factor.strip()}' for factor in self.formula.split(','))}, l a")
+
+    def ranks_apart(self, parts: int) -> bool:
+        """Whether sums that are taken in turn, with `parts` parts of the group, carry ranks from one to the next."""
+        return sum(not self.ranked.isdisjoint(stage.factors) for stage in self.stages(parts)) > 1
+
+    @property
     def masked(self) -> set[str]:
         """The coordinates that get a mask: all relative ones, but parts of the group only if it has none itself."""
         words = {word for factor in self.factors for word in factor.coordinates} - {"a"}
@@ -129,10 +170,14 @@ class Factorisation:
         """The sums that can be taken one after the other, in order; a single one if they cannot.
 
         Factors that share no summed index can be summed in turn. Each stage but the first must find its inputs summed
-        already, and space comes last, since its coordinates depend on all of the output element.
+        already, and space comes last, since its coordinates depend on all of the output element. So do weights of
+        ranks, which are part of that stage; ranks are further output channels until then.
         """
         stages: list[Stage] = []
+        weights = [n for n, factor in enumerate(self.factors) if factor.is_relaxation]
         for n, factor in enumerate(self.factors):
+            if n in weights:
+                continue
             stage = Stage((n,), "i" in factor.channels, "x" in factor.coordinates, self._parts(factor, parts))
             for other in [s for s in stages if _share(stage, s)]:
                 stages.remove(other)
@@ -145,8 +190,9 @@ class Factorisation:
             and not stages[0].space
             and len(stages[-1].parts) in (0, parts)
             and all(s.input or s.space or s.parts for s in stages)
-            and not any("a" in factor.coordinates for factor in self.factors)
+            and not any("a" in factor.coordinates for n, factor in enumerate(self.factors) if n not in weights)
         )
+        stages[-1] = stages[-1]._replace(factors=(*stages[-1].factors, *weights))
         if not in_turn:
             first, *rest = stages
             for stage in rest:

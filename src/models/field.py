@@ -86,3 +86,13 @@ def check_field(field: Field, channels: int, space: int) -> None:
             f"`field` has values on {shape[2]} elements, (n, c, b, {axes}) = {shape}, but lists "
             f"{len(field.elements)} elements."
         )
+
+
+def check_size(field: Field, kernel_size: int, padding: int) -> None:
+    """Raises ValueError if a field is smaller than a kernel."""
+    size = field.values.shape[3:]
+    if kernel_size > min(size) + padding:
+        raise ValueError(
+            f"`kernel_size` must not exceed the image with its padding, but got {kernel_size} for "
+            f"{' x '.join(map(str, size))} pixels; use a smaller kernel, larger images, or fewer pools."
+        )

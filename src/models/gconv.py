@@ -17,13 +17,15 @@ from src.groups import Axis, Group
 from src.models import contraction
 from src.models.contraction import Step
 from src.models.factorisation import Factorisation
-from src.models.field import Field, check_field
+from src.models.field import Field, check_field, check_size
 from src.models.kernel import GroupKernel
 from src.models.kernels import Fourier
+from src.models.relaxed import sum_folded
+from src.models.sampling import same_values
 from src.models.seeded_generator import SeededGenerator
 from src.models.torch_functions import functions_for
 from src.models.window import check_causal, padding_of
-from src.require import require_choice, require_positive, require_positive_number
+from src.require import require_choice, require_positive, require_positive_number, require_whole
 
 
 class GConv(nn.Module):
@@ -50,6 +52,8 @@ class GConv(nn.Module):
         init: `unit`, which preserves variance, or `paper`; see `GroupKernel`.
         resolution: by how much images are finer than those that the weights were trained on, such as 2 with a kernel of
             twice the size.
+        relaxed: ranks of a relaxed kernel, which may differ between output elements as far as data ask for it; 0 for
+            none. See `Relaxation`.
         stride: of the output pixels.
         padding: zeros on each side; none keeps the image size and needs an odd kernel. `causal`, for sequences, puts
             them all before the first pixel: no output depends on a later input.
@@ -85,6 +89,7 @@ class GConv(nn.Module):
         antialias: bool = True,
         init: str = "unit",
         resolution: float = 1.0,
+        relaxed: int = 0,
         stride: int = 1,
         padding: int | str | None = None,
         bias: bool = False,
@@ -94,17 +99,18 @@ class GConv(nn.Module):
     ) -> None:
         super().__init__()
         require_positive_number(resolution=resolution)
+        require_whole(relaxed=relaxed)
         require_positive(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride)
         require_choice("sampling", sampling, ("grid", "random", "shared"))
         require_choice("init", init, ("unit", "paper"))
         require_choice("path", path, ("auto", "dense", "sequential"))
         require_choice("fft", fft, ("auto", "always", "never"))
         is_parsed = isinstance(implementation, Factorisation)
-        factorisation = implementation if is_parsed else Factorisation(implementation)
+        factorisation = (implementation if is_parsed else Factorisation(implementation)).relaxed(relaxed)
         factorisation.check(group)
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
         self.group, self.stride, self.sampling, self._path = group, stride, sampling, path
-        self.fft, causal = fft, padding == "causal"
+        self.fft, self.relaxed, causal = fft, relaxed, padding == "causal"
         self.smooths = antialias and low_pass > 0 and stride > 1
         self.padding = padding_of(kernel_size, padding)
         self.stages = factorisation.stages(len(group.parts))
@@ -126,6 +132,7 @@ class GConv(nn.Module):
             init,
             causal,
             resolution,
+            relaxed,
         )
         if causal:
             check_causal(group, self.kernel.grid)
@@ -143,6 +150,7 @@ class GConv(nn.Module):
             f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, group={self.group}, "
             f"elements={self.elements}, implementation={self.kernel.factorisation.formula!r}, stride={self.stride}, "
             f"padding={self.padding}, bias={self.bias is not None}, sampling={self.sampling}, path={self.path}"
+            + (f", relaxed={self.relaxed}" if self.relaxed else "")
         )
 
     @property
@@ -192,7 +200,7 @@ class GConv(nn.Module):
             ValueError: if the field has other channels than the layer, or is smaller than the kernel.
         """
         check_field(field, self.in_channels, self.group.space)
-        _check_size(field, self.kernel_size, sum(self.kernel.whole.padding(self.padding)))
+        check_size(field, self.kernel_size, sum(self.kernel.whole.padding(self.padding)))
         a = self.output_elements(field) if elements is None else elements
         pixels = field.pixels()
         for step, weight in self._operators(a, field.elements):
@@ -200,6 +208,7 @@ class GConv(nn.Module):
                 pixels = contraction.convolve(pixels, weight, step, self._geometry())
             else:
                 pixels = contraction.mix(pixels, weight, step)
+        pixels = sum_folded(pixels, self.out_channels)
         return Field.from_pixels(pixels if self.bias is None else pixels + self.bias, a)
 
     def weight(
@@ -258,7 +267,8 @@ class GConv(nn.Module):
         """The path that `path` asks for, or the cheaper one."""
         on_cpu = self.kernel.gain.device.type == "cpu"
         sizes = (self.out_channels, self.in_channels, len(b), prod(self.kernel.window.taps))
-        return contraction.choose(self.stages, self.group, a, b, self.path, sizes, halves=on_cpu)
+        ranks = self.kernel.carried_ranks
+        return contraction.choose(self.stages, self.group, a, b, self.path, sizes, ranks, halves=on_cpu)
 
     def _operators(self, a: Tensor, b: Tensor) -> list[tuple[Step, Tensor]]:
         """The steps and their weights, assembled anew or kept from the last evaluation."""
@@ -266,7 +276,7 @@ class GConv(nn.Module):
             return self._assemble(a, b)
         # Compared by value: parameters can change in ways that leave no other trace, such as through `.data`.
         key = (torch.cat([x.flatten() for x in chain(self.parameters(), self.buffers())]), a, b)
-        if self._kept is None or not all(map(_same, self._kept[0], key)):
+        if self._kept is None or not all(map(same_values, self._kept[0], key)):
             self._kept = (key, self._assemble(a, b))
         return self._kept[1]
 
@@ -277,25 +287,11 @@ class GConv(nn.Module):
         weights = [self.kernel(step.stage.factors, step.a, step.b) for step in steps]
         if (average := self._average(b)) != 1:
             weights[0] = weights[0] * average
-        sizes = (self.out_channels, self.in_channels, self.kernel.window.taps)
+        outputs = self.out_channels * (self.kernel.carried_ranks if len(steps) > 1 else 1)
+        sizes = (outputs, self.in_channels, self.kernel.window.taps)
         return [(step, contraction.arrange(step, weight, *sizes)) for step, weight in zip(steps, weights, strict=True)]
 
 
 def convolutions(net: nn.Module) -> dict[str, GConv]:
     """The group convolutions of a net, by their names in it."""
     return {name: module for name, module in net.named_modules() if isinstance(module, GConv)}
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are equal in value, dtype and device."""
-    return one is other or (one.dtype == other.dtype and one.device == other.device and torch.equal(one, other))
-
-
-def _check_size(field: Field, kernel_size: int, padding: int) -> None:
-    """Raises ValueError if a field is smaller than a kernel."""
-    size = field.values.shape[3:]
-    if kernel_size > min(size) + padding:
-        raise ValueError(
-            f"`kernel_size` must not exceed the image with its padding, but got {kernel_size} for "
-            f"{' x '.join(map(str, size))} pixels; use a smaller kernel, larger images, or fewer pools."
-        )

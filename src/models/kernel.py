@@ -20,7 +20,8 @@ from src.groups import Axis, Group
 from src.models.factorisation import Factorisation
 from src.models.kernels import Constant
 from src.models.low_pass import LowPass
-from src.models.sampling import Sampling, join, same_kind
+from src.models.relaxed import Relaxation, fold_ranks, sum_ranks
+from src.models.sampling import Sampling, by_letters, join, same_kind
 from src.models.window import Window
 
 
@@ -47,6 +48,7 @@ class GroupKernel(nn.Module):
         causal: the last tap of the window is the present, and the others lie before it.
         resolution: by how much images are finer than those that the weights were trained on. A sum over so many times
             as many taps along each axis is scaled to come to the same, and the low-pass is as wide as it was.
+        ranks: how many the letter `l` of the factorisation counts.
     """
 
     def __init__(
@@ -63,16 +65,22 @@ class GroupKernel(nn.Module):
         init: str = "unit",
         causal: bool = False,
         resolution: float = 1.0,
+        ranks: int = 0,
     ) -> None:
         super().__init__()
-        self.channels = {"o": out_channels, "i": in_channels}
+        self.channels = {"l": ranks, "o": out_channels, "i": in_channels}
         self.kernel_size, self.group, self.elements, self.factorisation = kernel_size, group, elements, factorisation
         self.whole, self.density = Window(kernel_size, group.space, group.extent, causal), resolution**group.space
+        # By how much sums that are taken in turn have more output channels.
+        self.carried_ranks = ranks if factorisation.ranks_apart(len(group.parts)) else 1
         self.nets = nn.ModuleList()
         for factor in factorisation.factors:
             axes = [axis for word in factor.coordinates for axis in self._axes(word)]
             values = prod(self.channels[letter] for letter in factor.channels)
-            self.nets.append(kernel(axes, values) if axes else Constant(values))
+            if factor.is_relaxation:
+                self.nets.append(Relaxation(values, group.chart(self.grid)))
+            else:
+                self.nets.append(kernel(axes, values) if axes else Constant(values))
         self.masks = nn.ModuleDict({word: mask(self._axes(word)) for word in factorisation.masked} if mask else {})
         # Part of what a trained kernel means, hence in the state: setting other elements must not rescale it.
         self.register_buffer("gain", torch.tensor(1.0))
@@ -114,7 +122,7 @@ class GroupKernel(nn.Module):
         b: Float[Tensor, "b dim"],
         u: Float[Tensor, "*taps d"] | None = None,
     ) -> Float[Tensor, "#a #b #u #o #i"]:
-        """The product of some of the factors, with their masks and scales.
+        """The product of some of the factors, with their masks and scales, summed over ranks if all of these are there.
 
         Args:
             factors: which.
@@ -123,12 +131,18 @@ class GroupKernel(nn.Module):
             u: kernel coordinates (*taps, d); none for those of the window.
 
         Returns:
-            (a, b, u, o, i) with the taps one after the other, of size 1 where it does not depend on an index
+            (a, b, u, o, i) with the taps one after the other, of size 1 where it does not depend on an index; or, of
+            a sum that leaves ranks to a later one, (a, b, u, l o, i)
         """
         factors = tuple(factors)
         samplings = self._window(factors, a, b) if u is None else self._samplings(factors, a, b, u)
         with torch.autocast(self.gain.device.type, enabled=False):
-            return reduce(torch.mul, map(self._factor, factors, samplings))
+            values = list(map(self._factor, factors, samplings))
+            if not self.factorisation.ranked:
+                return reduce(torch.mul, values)
+            if self.factorisation.ranked.issubset(factors):
+                return sum_ranks(values)
+            return fold_ranks(reduce(torch.mul, values), self.carried_ranks, self.channels["o"])
 
     def envelope(self, a: Float[Tensor, "a dim"], b: Float[Tensor, "b dim"]) -> Float[Tensor, "#a #b *#taps"]:
         """What multiplies the product of all kernel nets: every mask, 1/|det h_a| and the gain.
@@ -187,7 +201,7 @@ class GroupKernel(nn.Module):
         for word, coordinates in sampling.trained:
             values = values * self.masks[word](coordinates)[..., None]
         values = values.unflatten(-1, [self.channels[letter] for letter in factor.channels])
-        return {"oi": values, "io": values.mT, "o": values[..., None], "i": values[..., None, :]}[factor.channels]
+        return by_letters(values, factor.channels, "loi" if self.factorisation.ranked else "oi")
 
     def _values(self, n: int, rows: Tensor) -> Tensor:
         """Of kernel net n at coordinates, (p, columns) -> (p, values)."""
@@ -199,7 +213,7 @@ class GroupKernel(nn.Module):
     def _scale_as_paper(self) -> None:
         """Leave the scale to the weights, which makes steps of a given learning rate larger."""
         self.gain.fill_(self.summed)
-        for net in self.nets:
+        for net in (net for net in self.nets if not isinstance(net, Relaxation)):
             last = net.output.weight if hasattr(net, "output") else net.weight
             last.div_((self.channels["i"] * prod(self.whole.taps)) ** 0.5)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 
 from src.models.optimisation import ParameterGroups, Schedule
+from src.models.penalties import penalty_of
 from src.models.tasks import Task
 
 
@@ -27,7 +28,8 @@ class Learner(LightningModule):
         optimizer: makes the optimiser from parameter groups; its learning rate and weight decay are bound.
         schedule: the learning rate's factor by epoch.
         groups: which parameters are trained how.
-        penalty: what is added to the loss in training for a net, or none; see `AliasPenalty`.
+        penalty: what is added to the loss in training for a net, or none, or several by name; see `AliasPenalty` and
+            `RelaxedPenalty`.
     """
 
     def __init__(
@@ -37,11 +39,12 @@ class Learner(LightningModule):
         optimizer: Callable[[Sequence[dict[str, Any]]], torch.optim.Optimizer],
         schedule: Schedule,
         groups: ParameterGroups,
-        penalty: Callable[[nn.Module], Tensor] | None = None,
+        penalty: Callable[[nn.Module], Tensor] | Mapping[str, Callable[[nn.Module], Tensor] | None] | None = None,
     ) -> None:
         super().__init__()
         self.net, self.task = net, task
-        self.optimizer, self.schedule, self.groups, self.penalty = optimizer, schedule, groups, penalty
+        self.optimizer, self.schedule, self.groups = optimizer, schedule, groups
+        self.penalty = penalty_of(penalty)
         self.train_metrics, self.val_metrics, self.test_metrics = (
             MetricCollection(
                 {"loss": MeanMetric(), **{name: task.meter(name) for name in task.metrics}},

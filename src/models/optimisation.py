@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from src.models.kernel import GroupKernel
 from src.models.kernels import Constant
+from src.models.relaxed import relaxations
 from src.require import require, require_at_least
 
 
@@ -25,7 +26,8 @@ class ParameterGroups:
       nets of one net have several factors, there is a group for each, such as `kernels_x3`;
     - `masks`: sizes of kernels that are learned, with the learning rate that their masks say, and no weight decay;
     - `weights`: all other weights;
-    - `no_decay`: biases, and scales and shifts of norms. The phases of a SIREN are biases.
+    - `no_decay`: biases, scales and shifts of norms, and weights on elements of relaxed kernels, which scale their
+      ranks. The phases of a SIREN are biases.
 
     Adam moves every weight by about its learning rate in a step, however large the weight is. Kernel nets start with
     values of unit second moment, so they need a larger rate than the weights of a linear layer, the more the fewer of
@@ -54,6 +56,7 @@ class ParameterGroups:
     def split(self, net: nn.Module) -> list[_Group]:
         """The groups that have members."""
         factors, sizes = self._factors(net), _mask_factors(net)
+        scales = {id(relaxation.weight) for relaxation in relaxations(net).values()}
         kernels: dict[float, list[nn.Parameter]] = {}
         masks: dict[float, list[nn.Parameter]] = {}
         weights: list[nn.Parameter] = []
@@ -63,7 +66,7 @@ class ParameterGroups:
             if (size := sizes.get(id(parameter))) is not None:
                 masks.setdefault(size, []).append(parameter)
             # A kernel without coordinates has weights of one axis, as norms have.
-            elif parameter.dim() < 2 and (factor is None or not name.endswith("weight")):
+            elif id(parameter) in scales or (parameter.dim() < 2 and (factor is None or not name.endswith("weight"))):
                 no_decay.append(parameter)
             else:
                 (weights if factor is None else kernels.setdefault(factor, [])).append(parameter)

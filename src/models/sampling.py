@@ -40,6 +40,23 @@ def join(coordinates: Sequence[Tensor]) -> Tensor:
     return torch.cat([values.expand(*shape, values.shape[-1]) for values in coordinates], -1)
 
 
+def by_letters(values: Tensor, letters: str, wanted: str) -> Tensor:
+    """Name the last axes, (..., *letters) -> (..., *wanted): in another order, of size 1 where there is none.
+
+    >>> by_letters(torch.zeros(9, 2, 3), "io", "loi").shape
+    torch.Size([9, 1, 3, 2])
+    """
+    values = torch.einsum(f"...{letters}->...{''.join(letter for letter in wanted if letter in letters)}", values)
+    for place, letter in enumerate(reversed(wanted), 1):
+        values = values if letter in letters else values.unsqueeze(-place)
+    return values
+
+
 def same_kind(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors agree in dtype and device."""
     return one.dtype == other.dtype and one.device == other.device
+
+
+def same_values(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal in value, dtype and device."""
+    return one is other or (same_kind(one, other) and torch.equal(one, other))

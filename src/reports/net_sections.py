@@ -16,6 +16,7 @@ from src.analysis.outcomes import draw_predictions
 from src.analysis.pictures import TURNS, draw_features, draw_filters
 from src.analysis.redundancy import LINES, MEASURES, WHOLE, Spectra, Spectrum, draw_redundancy, overall
 from src.models.gconv import convolutions
+from src.models.relaxed import relaxations
 from src.reports.loaded_run import Entry, LoadedRun
 from src.reports.page import Item, Section, Table, picture, table
 
@@ -45,6 +46,10 @@ _PREDICTIONS = {
     "samples": "The first of the images.",
 }
 """What `draw_predictions` shows."""
+_RELAXED = (
+    "Kernels of relaxed layers may differ between group elements. The spread of their weights on elements, relative to "
+    "the root mean square, is 0 where a layer is equivariant as it was at initialisation."
+)
 _NO_GROUP = (
     "No layer has more than one group element and more than one pixel, so there is no group axis along which kernels "
     "could repeat themselves: so it is in a plain CNN (group=r2) and in nets without group convolutions."
@@ -101,8 +106,10 @@ def _equivariance(runs: _Runs) -> tuple[str, list[Item]]:
     else:
         errors = {name: {kind: own[LOGITS] for kind, own in found.errors.items()} for name, found in measured.items()}
         drawn = picture("equivariance", "Relative error of logits by kind of group element.", draw_errors(errors))
+    relaxed = {name: _relaxed(run) for name, run in runs.items()}
+    relaxed = [_RELAXED, table(relaxed)] if any(relaxed.values()) else []
     flaws = [f"{name} {explain(own.flaw)}".strip() for name, own in measured.items() if own.flaw]
-    return says, [drawn, table({name: _changes(own) for name, own in measured.items()}), *flaws]
+    return says, [drawn, table({name: _changes(own) for name, own in measured.items()}), *relaxed, *flaws]
 
 
 def _changes(measured: Measured) -> dict[str, str]:
@@ -110,6 +117,11 @@ def _changes(measured: Measured) -> dict[str, str]:
     shares = {f"predictions that stay, {kind}": f"{100 * own:.2f} %" for kind, own in measured.agreement.items()}
     slopes = {f"Lie derivative, {kind}, per {unit}": f"{measured.lie[kind]:.3f}" for kind, unit in _LIE.items()}
     return {f"error of logits, {kind}": f"{own[LOGITS]:.2e}" for kind, own in measured.errors.items()} | shares | slopes
+
+
+def _relaxed(run: LoadedRun) -> dict[str, str]:
+    """How far layers have relaxed."""
+    return {f"spread of weights, {name}": f"{own.spread():.2e}" for name, own in relaxations(run.net).items()}
 
 
 def _redundancy(runs: _Runs) -> tuple[str, list[Item]]:

@@ -107,7 +107,13 @@ def _say_what_was_default(config: _Config) -> _Config:
 
 
 _DEFAULTS: Mapping[Any, _Config] = {
-    "src.models.GConv": {"low_pass": "${oc.select:group.low_pass,0.6}", "init": "unit", "fft": "auto", "resolution": 1},
+    "src.models.GConv": {
+        "low_pass": "${oc.select:group.low_pass,0.6}",
+        "init": "unit",
+        "fft": "auto",
+        "resolution": 1,
+        "relaxed": 0,
+    },
     "src.models.kernels.Siren": {"phases": "all"},
     "src.models.kernels.Fourier": {"lr_factor": 1.0},
     "src.models.kernels.Lattice": {"degree": 1, "lr_factor": 1.0},
