@@ -22,12 +22,13 @@ from laws import (
 from torch import Tensor, nn
 
 from src.analysis.equivariance import measure
+from src.analysis.redundancy import spectra
 from src.groups import SO2, Dilation, Product
 from src.models import IMPLEMENTATIONS, Factorisation, Field, GConv, contraction
 from src.models.kernels import Lattice
 from src.models.nets import CKGResNet
 from src.models.optimisation import ParameterGroups
-from src.models.penalties import AliasPenalty, Penalties, RelaxedPenalty
+from src.models.penalties import AliasPenalty, RelaxedPenalty, penalty_of
 from src.models.relaxed import Relaxation, relaxations, sum_ranks
 
 SIZES = {1: (9,), 2: (6, 7), 3: (3, 4, 5)}
@@ -305,10 +306,12 @@ def test_the_penalty_is_alpha_times_the_differences_of_pairs() -> None:
 def test_penalties_are_chosen_by_name() -> None:
     conv = make("p4", "separable")
     perturb(conv)
-    both = Penalties({"relaxed": RelaxedPenalty(1.0), "alias": AliasPenalty(1.0), "none": None})
+    both = penalty_of({"relaxed": RelaxedPenalty(1.0), "alias": AliasPenalty(1.0), "none": None})
     assert both(conv) == RelaxedPenalty(1.0)(conv) + AliasPenalty(1.0)(conv)
+    assert penalty_of(None) is None
+    assert penalty_of(RelaxedPenalty()) == RelaxedPenalty()
     with pytest.raises(ValueError, match=r"`model.penalty.relaxed` must be a penalty or null, but got 0.1"):
-        Penalties({"relaxed": 0.1})
+        penalty_of({"relaxed": 0.1})
     with pytest.raises(ValueError, match=r"`model.penalty.alpha` must be at least 0, but got -1"):
         RelaxedPenalty(-1)
 
@@ -402,6 +405,18 @@ def test_a_relaxed_net_is_measured_and_has_no_flaw() -> None:
     after = measure(net, images, labels, **options)
     assert after.flaw is None, "it is meant to be so"
     assert max(after.errors["lattice"].values()) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("form", "relaxed", "forced"),
+    [("separable", 1, True), ("separable", 2, False), ("oi h, lo x, l a", 2, True), ("nonseparable", 1, False)],
+)
+def test_ranks_are_ranks_along_the_group(form: str, relaxed: int, forced: bool) -> None:
+    found = spectra(make("se2", form, relaxed, kernel=KERNELS["fourier"]))["all"]
+    assert found.forced == forced
+    if form == "separable":
+        assert sum(found.shares[:relaxed]) == pytest.approx(1, abs=1e-5)
+        assert found.shares[relaxed - 1] > 0.01
 
 
 def test_dilations_have_the_weights_of_the_nearest_scale() -> None:

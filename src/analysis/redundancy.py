@@ -125,11 +125,14 @@ def _part_names(group: Group) -> list[str]:
 def _forced(conv: GConv, part: int | None = None) -> bool:
     """Whether the form of a kernel leaves matrices of rank 1: no factor joins pixels with the group, or with a part.
 
-    Masks are functions of one coordinate each and join nothing.
+    Masks are functions of one coordinate each and join nothing; a sum over ranks joins all that they are part of.
     """
     count = len(conv.group.parts)
     along = frozenset(range(count) if part is None else [part])
-    joint = [factor.coordinates for factor in conv.kernel.factorisation.factors if "x" in factor.coordinates]
+    form = conv.kernel.factorisation
+    joint = [factor.coordinates for factor in form.factors if "x" in factor.coordinates]
+    if conv.relaxed > 1 and any("x" in form.factors[n].coordinates for n in form.ranked):
+        joint += [form.factors[n].coordinates for n in form.ranked]
     return not any(parts_of(word, count) & along for coordinates in joint for word in coordinates)
 
 

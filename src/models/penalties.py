@@ -77,7 +77,7 @@ class RelaxedPenalty:
 
 
 @dataclass(frozen=True)
-class Penalties:
+class _Penalties:
     """The sum of several.
 
     Args:
@@ -85,10 +85,6 @@ class Penalties:
 
     Raises:
         ValueError: if one is no penalty.
-
-    Example:
-        >>> Penalties({"relaxed": RelaxedPenalty(), "alias": None})(nn.Identity())
-        tensor(0.)
     """
 
     members: Mapping[str, Callable[[nn.Module], Tensor] | None]
@@ -105,5 +101,13 @@ class Penalties:
 def penalty_of(
     given: Callable[[nn.Module], Tensor] | Mapping[str, Callable[[nn.Module], Tensor] | None] | None,
 ) -> Callable[[nn.Module], Tensor] | None:
-    """What `model.penalty` says: none, one, or several by name."""
-    return Penalties(given) if isinstance(given, Mapping) else given
+    """What `model.penalty` says: none, one, or the sum of several by name.
+
+    Raises:
+        ValueError: if one of several is no penalty.
+
+    Example:
+        >>> penalty_of({"relaxed": RelaxedPenalty(), "alias": None})(nn.Identity())
+        tensor(0.)
+    """
+    return _Penalties(given) if isinstance(given, Mapping) else given
