@@ -342,6 +342,15 @@ def test_ranks_are_ranks_along_the_group(form: str, relaxed: int, forced: bool) 
         assert found.shares[relaxed - 1] > 0.01
 
 
+@pytest.mark.parametrize("n", [3, 8, 1000])
+def test_every_element_of_a_fine_grid_has_its_own_weights(n: int) -> None:
+    chart = SO2().chart(SO2().grid(n))
+    relaxation = Relaxation(1, chart)
+    with torch.no_grad():
+        relaxation.weight.copy_(torch.arange(float(n))[:, None])
+    assert torch.equal(relaxation(chart.float()), relaxation.weight)
+
+
 def test_dilations_have_the_weights_of_the_nearest_scale() -> None:
     h = Product(SO2(), Dilation(2.0))
     relaxation = Relaxation(1, h.chart(h.grid(4, 3)))

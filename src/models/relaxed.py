@@ -8,8 +8,8 @@ which is equivariant exactly where every w_l is the same for all elements, as it
 the letter `l`: "loi h, lo x, l a" reads sum_l w_l(h_a) k_loi(h) k_lo(x).
 
 Reference:
-    Approximately Equivariant Networks for Imperfectly Symmetric Dynamics (Wang, Walters, Yu, ICML 2022), equations of
-    its section on relaxed group convolution; https://arxiv.org/abs/2201.11969
+    Approximately Equivariant Networks for Imperfectly Symmetric Dynamics (Wang, Walters, Yu, ICML 2022)
+    https://arxiv.org/abs/2201.11969
     Discovering Symmetry Breaking in Physical Systems with Relaxed Group Convolution (Wang et al., ICML 2024)
     https://arxiv.org/abs/2310.02299
 """
@@ -53,7 +53,7 @@ class Relaxation(nn.Module):
     def forward(self, coordinates: Float[Tensor, "p columns"]) -> Float[Tensor, "p l"]:
         """(p, columns) -> (p, l)."""
         squared = (coordinates[:, None] - self.chart).square().sum(-1)
-        return self.weight[squared.round(decimals=4).argmin(1)]
+        return self.weight[squared.round(decimals=6).argmin(1)]
 
     @torch.no_grad()
     def spread(self) -> float:
