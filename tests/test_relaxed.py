@@ -216,6 +216,14 @@ def test_kept_weights_follow_the_weights_of_elements() -> None:
     assert torch.equal(after, fresh)
 
 
+def test_one_rank_begins_with_the_kernels_of_an_equivariant_layer() -> None:
+    plain, conv = make("se2", "separable", 0), make("se2", "separable", 1)
+    missing, unexpected = conv.load_state_dict(plain.state_dict(), strict=False)
+    assert (missing, unexpected) == (["kernel.nets.2.weight"], [])
+    field = field_on(conv, conv.kernel.grid)
+    assert_close(conv(field).values, plain(field).values, "with equal weights")
+
+
 def test_state_has_the_weights_and_no_more() -> None:
     plain, conv = make("se2", "separable", 0), make("se2", "separable")
     assert set(conv.state_dict()) - set(plain.state_dict()) == {"kernel.nets.2.weight"}
