@@ -51,7 +51,7 @@ class Reflection(Group):
         return 1 - 2 * a
 
     def axes(self, reflections: int = 2) -> tuple[Axis, ...]:
-        return (Axis("points", 2),)
+        return (Axis("points", reflections),)
 
     def grid(self, reflections: int = 2) -> Float[Tensor, "n dim"]:
         if reflections not in (1, 2):
