@@ -49,18 +49,19 @@ def field_on(group: Group, sizes: tuple[int, ...], channels: int = 2) -> Field:
 def sorted_by(group: Group, field: Field) -> Field:
     """With the elements in one order, whatever it was: a field is a function on a set of elements."""
     chart = group.chart(field.elements).round(decimals=6) + 0.0
-    keys = chart @ torch.tensor([0.7371, 0.2113, 0.0517, 0.0113, 0.0031, 0.93, 0.41, 0.0071, 0.0017, 0.53, 0.29])[
-        : chart.shape[-1]
-    ]
+    keys = (
+        chart
+        @ torch.tensor([0.7371, 0.2113, 0.0517, 0.0113, 0.0031, 0.93, 0.41, 0.0071, 0.0017, 0.53, 0.29])[
+            : chart.shape[-1]
+        ]
+    )
     order = keys.argsort()
     return Field(field.values[:, :, order], field.elements[order])
 
 
 def check_commutes(layer: torch.nn.Module, field: Field, group: Group, g: Tensor) -> None:
     """layer(g.f) equals g.layer(f) as functions on the same elements; g is exact on the pixel grid."""
-    actual, expected = (
-        sorted_by(group, own) for own in (layer(act(field, group, g)), act(layer(field), group, g))
-    )
+    actual, expected = (sorted_by(group, own) for own in (layer(act(field, group, g)), act(layer(field), group, g)))
     assert_close(group.matrix(actual.elements), group.matrix(expected.elements), "labels")
     assert_close(actual.values, expected.values, "values")
 
@@ -155,9 +156,9 @@ class _OwnCosets(SubgroupPool):
 def test_a_pool_over_wrong_cosets_is_seen(wrong: type, chain: str) -> None:
     group, sizes, own = CHAINS[chain]
     layer, field = regrid(wrong(group, own), group, sizes), field_on(group, sizes)
+    last = exact_elements(group, group.sizes(own))[-1:]
     with pytest.raises(AssertionError, match=r"(values|labels): relative error"):
-        for g in exact_elements(group, group.sizes(own)):
-            check_commutes(layer, field, group, g[None])
+        check_commutes(layer, field, group, last)
 
 
 @pytest.mark.parametrize("chain", ["C4 > C2", "D4 > C4"])
@@ -208,7 +209,10 @@ def test_random_cosets_are_pooled_as_the_grid_is() -> None:
         (lambda: CosetPool(SO2(), (4,), "stack"), "`kind` must be one of max, mean, but got 'stack'"),
         (lambda: CosetPool(Dilation(2.0), (3,)), r"`subgroup` must be closed.*\[3\] of Dilation"),
         (lambda: SubgroupPool(SO3(), (5,)), r"`subgroup` must be closed.*\[5\] of SO3"),
-        (lambda: SubgroupPool(SO2(), (3,))(field_on(SO2(), (4,))), r"`subgroup` \[3\] of SO2\(\) must map .* 4 elements"),
+        (
+            lambda: SubgroupPool(SO2(), (3,))(field_on(SO2(), (4,))),
+            r"`subgroup` \[3\] of SO2\(\) must map .* 4 elements",
+        ),
         (lambda: CosetPool(SO2(), (8,))(field_on(SO2(), (4,))), r"`subgroup` \[8\] of SO2\(\) must map .* 4 elements"),
         (lambda: SubgroupPool(O2(), (4, 2, 1)), "`elements` must give 2 positive"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -149,6 +150,34 @@ class SeparableBlock(_SkippedBlock):
 
     def _main(self, field: Field, elements: Tensor | None) -> Field:
         return self.activate2(self.mixing(self.activate1(self.conv(self.norm(field))), elements))
+
+
+class PreactivationBlock(_SkippedBlock):
+    """norm - activation - conv - norm - activation - conv, plus a skip.
+
+    Args:
+        in_channels: of the input field.
+        out_channels: of the output field.
+        layers: what it is made of; the first convolution has its stride, and dropout is before the second.
+
+    Raises:
+        ValueError: if the convolution's padding changes the image size.
+
+    Reference: Identity Mappings in Deep Residual Networks (He et al., 2016), https://arxiv.org/abs/1603.05027
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, layers: Layers) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = layers.norm(in_channels), layers.norm(out_channels)
+        self.activate1, self.activate2 = replace(layers, dropout=0.0).activate(), layers.activate()
+        self.conv1 = layers.conv(in_channels, out_channels)
+        self.conv2 = layers.conv(out_channels, out_channels, stride=1)
+        _check_size(self.conv2, "preactivation")
+        self.skip = _skip(in_channels, out_channels, layers, self.conv1)
+
+    def _main(self, field: Field, elements: Tensor | None) -> Field:
+        field = self.conv1(self.activate1(self.norm1(field)))
+        return self.conv2(self.activate2(self.norm2(field)), elements)
 
 
 class Head(nn.Sequential):

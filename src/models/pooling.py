@@ -94,6 +94,16 @@ def _binomial(planes: Tensor, size: int, stride: int = 2) -> Tensor:
     return conv(planes, weight, groups=len(weight), **geometry) / inside
 
 
+class ElementFeatures(nn.Module):
+    """The mean over pixels, with the elements one after the other: (n, c, b, *space) to (n, b c).
+
+    No invariants: a turned image has them in another order.
+    """
+
+    def forward(self, field: Field) -> Float[Tensor, "n bc"]:
+        return field.pixels().flatten(1, -3).mean(1).flatten(1)
+
+
 class Invariants(nn.Module):
     """Pool over elements and pixels: (n, c, b, *space) to (n, c).
 
