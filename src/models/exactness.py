@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import NamedTuple
 
 from torch import nn
 
+from src.models.border import Border
 from src.models.gconv import GConv
-from src.models.pooling import SpatialPool
+from src.models.pooling import Invariants, SpatialPool, Subsample
 from src.require import require_choice
 
 
@@ -26,6 +28,8 @@ class _Geometry(NamedTuple):
     kernel_size: int
     stride: int
     padding: int
+    glued: bool = False
+    """Whether the ends of the last axis are glued, so that windows go round it."""
 
     def left_over(self, n: int) -> int:
         """Pixels that the kernel does not reach."""
@@ -40,7 +44,8 @@ def geometries(net: nn.Module) -> Iterator[_Geometry]:
     """The layers along the main path, in order; skips have the stride of what they skip and agree with it."""
     for name, module in net.named_modules():
         if isinstance(module, GConv | SpatialPool) and "skip" not in name.split("."):
-            yield _Geometry(name, module.kernel_size, module.stride, module.padding)
+            glued = getattr(module, "seam", None) is not None
+            yield _Geometry(name, module.kernel_size, module.stride, module.padding, glued)
 
 
 def _inexact(net: nn.Module, size: Sequence[int]) -> list[tuple[_Geometry, int]]:
@@ -66,6 +71,9 @@ def check_exact(net: nn.Module, size: Sequence[int], policy: str) -> None:
         ValueError: if a layer is not exact, and exactness is required.
     """
     require_choice("exact", policy, ("require", "warn", "off"))
+    if any(layer.glued for layer in geometries(net)):
+        _check_round(net, size[-1])
+        size = size[:-1]
     found = _inexact(net, size) if policy != "off" and _has_exact_elements(net) else []
     if not found:
         return
@@ -80,6 +88,32 @@ def check_exact(net: nn.Module, size: Sequence[int], policy: str) -> None:
     if policy == "require":
         raise ValueError(message)
     warnings.warn(message, stacklevel=3)
+
+
+def _check_round(net: nn.Module, n: int) -> None:
+    """Raises ValueError if a net of glued convolutions has a layer that is not the same all the way round n pixels."""
+    for name, module in net.named_modules():
+        if _sees_ends(module):
+            raise ValueError(
+                f"`conv.boundary` glues the ends of the last axis, but `{name}`, {module}, sees where they are; use "
+                "net.pooling=max, mean or none, net.pool_size=2, net.border=zeros, another readout than last, and "
+                "conv.antialias=false with strides; or conv.boundary=zeros."
+            )
+    stride = prod(layer.stride for layer in geometries(net))
+    if n % stride:
+        raise ValueError(
+            f"`size` must be a multiple of {stride}, the strides and pools of the net together, along the axis whose "
+            f"ends conv.boundary glues, but got {n}; take for instance {n + stride - n % stride}, or fewer pools."
+        )
+
+
+def _sees_ends(module: nn.Module) -> bool:
+    """Whether a layer, other than a convolution, is not at the ends of the last axis what it is inside."""
+    if isinstance(module, SpatialPool):
+        return module.kind not in ("max", "mean") or module.padding > 0
+    if isinstance(module, Border):
+        return module.kind != "zeros"
+    return isinstance(module, Subsample) or (isinstance(module, Invariants) and module.kind == "last")
 
 
 def _nearest_sizes(net: nn.Module, n: int, how_many: int = 2) -> list[int]:

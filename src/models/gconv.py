@@ -22,6 +22,7 @@ from src.models.kernel import GroupKernel
 from src.models.kernels import Fourier
 from src.models.relaxed import sum_folded
 from src.models.sampling import same_values
+from src.models.seam import SeamPad, seam_of
 from src.models.seeded_generator import SeededGenerator
 from src.models.torch_functions import functions_for
 from src.models.window import check_causal, padding_of
@@ -57,6 +58,8 @@ class GConv(nn.Module):
         stride: of the output pixels.
         padding: zeros on each side; none keeps the image size and needs an odd kernel. `causal`, for sequences, puts
             them all before the first pixel: no output depends on a later input.
+        boundary: of the last axis: `zeros`; or `circular` or `moebius`, whose ends are glued, so that it is as long
+            after the layer as before whatever the padding, less the stride; see `Seam`.
         bias: add a trained bias per output channel.
         sampling: `grid`; `random` for a new random coset of the grid in every forward pass of training; or `shared` for
             one that the whole net has, drawn where images are lifted.
@@ -96,6 +99,7 @@ class GConv(nn.Module):
         sampling: str = "grid",
         path: str = "auto",
         fft: str = "auto",
+        boundary: str = "zeros",
     ) -> None:
         super().__init__()
         require_positive_number(resolution=resolution)
@@ -136,6 +140,8 @@ class GConv(nn.Module):
         )
         if causal:
             check_causal(group, self.kernel.grid)
+        drawn = [] if sampling == "grid" else [group.random(16, torch.Generator().manual_seed(0))]
+        self.seam = seam_of(boundary, group, torch.cat([self.kernel.grid, *drawn]), (kernel_size, stride, padding))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.draws = SeededGenerator() if sampling != "grid" else None
         self.forget()
@@ -151,6 +157,7 @@ class GConv(nn.Module):
             f"elements={self.elements}, implementation={self.kernel.factorisation.formula!r}, stride={self.stride}, "
             f"padding={self.padding}, bias={self.bias is not None}, sampling={self.sampling}, path={self.path}"
             + (f", relaxed={self.relaxed}" if self.relaxed else "")
+            + (f", boundary={self.seam}" if self.seam else "")
         )
 
     @property
@@ -202,7 +209,7 @@ class GConv(nn.Module):
         check_field(field, self.in_channels, self.group.space)
         check_size(field, self.kernel_size, sum(self.kernel.whole.padding(self.padding)))
         a = self.output_elements(field) if elements is None else elements
-        pixels = field.pixels()
+        pixels = field.pixels() if self.seam is None else self.seam.extend(field, *self._around())
         for step, weight in self._operators(a, field.elements):
             if step.stage.space:
                 pixels = contraction.convolve(pixels, weight, step, self._geometry())
@@ -246,18 +253,26 @@ class GConv(nn.Module):
             b = self.kernel.grid if self.kernel.carried else self.group.identity
         weight = (self.weight(a, b) * self._average(b)).flatten(2, 3).flatten(0, 1)
         (outputs, inputs), (before, after) = weight.shape[:2], self._geometry().padding
-        symmetric = before == after >= 0
+        symmetric = before == after >= 0 and self.seam is None
         geometry = (weight.shape[2:], self.stride, before if symmetric else 0)
         functions = functions_for(weight)
         conv = functions.layer(inputs, outputs, *geometry, bias=self.bias is not None).to(weight)
         conv.weight.copy_(weight)
         if self.bias is not None:
             conv.bias.copy_(self.bias.repeat_interleave(len(a)))
+        if self.seam is not None:
+            return nn.Sequential(SeamPad(self.seam, b, *self._around()), conv)
         return conv if symmetric else nn.Sequential(functions.pad_layer((before, after) * self.group.space), conv)
 
     def _geometry(self) -> contraction.Geometry:
-        """How the window is moved over the image."""
-        return contraction.Geometry(self.stride, self.kernel.window.padding(self.padding), self.fft)
+        """How the window is moved over the image; around a seam, what it sees there is put beforehand."""
+        padding = self.kernel.window.padding(self.padding) if self.seam is None else (0, 0)
+        return contraction.Geometry(self.stride, padding, self.fft)
+
+    def _around(self) -> tuple[int, int, bool]:
+        """What `Seam.extend` adds: half of the window from the other end, and zeros at both ends of the other axes."""
+        columns, zeros = (self.kernel.window.padding(n)[0] for n in (self.kernel_size // 2, self.padding))
+        return columns, zeros, bool(self.kernel.carried)
 
     def _average(self, b: Tensor) -> float:
         """The weight of an input element: 1 where they are as many as on the grid that the kernel is scaled for."""

@@ -113,6 +113,7 @@ _DEFAULTS: Mapping[Any, _Config] = {
         "fft": "auto",
         "resolution": 1,
         "relaxed": 0,
+        "boundary": "zeros",
     },
     "src.models.kernels.Siren": {"phases": "all"},
     "src.models.kernels.Fourier": {"lr_factor": 1.0},
