@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from src.data import Digits, Split, statistics, stratified
-from src.data.draw import canvas, scalings, turned_splits
+from src.data.draw import canvas, scalings, switched_splits
 from src.data.poses import magnifications, turns
 from src.data.resample import fit, pose
 from src.data.warp import warp
@@ -76,7 +76,7 @@ def test_refuses_sizes(size: object) -> None:
 @pytest.mark.parametrize("rotate", [{"training": True}, {"train": 1}, "train", 1])
 def test_refuses_rotations(rotate: object) -> None:
     with pytest.raises(ValueError, match="`rotate` must be true or false, or map"):
-        turned_splits(rotate)
+        switched_splits("rotate", rotate)
 
 
 @pytest.mark.parametrize("scale", [{"training": [1, 2]}, {"train": 1}, [0, 1], [2, 1], [1], 0.5, "all", [True, 2]])
@@ -86,8 +86,8 @@ def test_refuses_scales(scale: object) -> None:
 
 
 def test_by_split() -> None:
-    assert turned_splits(True) == {"train": True, "val": True, "test": True}
-    assert turned_splits({"test": True}) == {"train": False, "val": False, "test": True}
+    assert switched_splits("rotate", True) == {"train": True, "val": True, "test": True}
+    assert switched_splits("rotate", {"test": True}) == {"train": False, "val": False, "test": True}
     assert scalings([0.3, 1]) == {"train": (0.3, 1), "val": (0.3, 1), "test": (0.3, 1)}
     assert scalings({"test": [1, 2], "val": None}) == {"train": None, "val": None, "test": (1, 2)}
 

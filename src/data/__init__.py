@@ -11,6 +11,7 @@ from src.data.sets.digits3d import Digits3d
 from src.data.sets.galaxy10 import Galaxy10, Galaxy10Decals
 from src.data.sets.mnist import Mnist
 from src.data.sets.mnist_rot import MnistRot, MnistRotOfficial
+from src.data.sets.moebius_mnist import MoebiusMnist
 from src.data.sets.own import H5, Npz
 from src.data.sets.pcam import Pcam
 from src.data.sets.pictures import ImageFolder
@@ -37,6 +38,7 @@ __all__ = [
     "Mnist",
     "MnistRot",
     "MnistRotOfficial",
+    "MoebiusMnist",
     "Npz",
     "Pcam",
     "PixelSequences",

@@ -150,13 +150,13 @@ def canvas(size: int | Sequence[int], min_size: int = 2, d: int = 2) -> tuple[in
     return sides
 
 
-def turned_splits(rotate: bool | Mapping[str, bool] | None) -> dict[str, bool]:
-    """Which splits are rotated; those left out stay upright.
+def switched_splits(name: str, switch: bool | Mapping[str, bool] | None) -> dict[str, bool]:
+    """Which splits something is done to, such as `rotate`; those left out stay as they are.
 
     Raises:
         ValueError: for another key than a split's, or another value than true and false.
     """
-    given = _by_split("rotate", rotate, lambda value: isinstance(value, bool), "true or false")
+    given = _by_split(name, switch, lambda value: isinstance(value, bool), "true or false")
     return dict.fromkeys(SPLITS, False) | given
 
 

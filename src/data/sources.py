@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from src.data.draw import SPLITS, Fold, canvas, draw, scalings, shares, turned_splits
+from src.data.draw import SPLITS, Fold, canvas, draw, scalings, shares, switched_splits
 from src.data.io.store import digest, stored
 from src.data.lazy import Images, Lazy
 from src.data.poses import magnifications, rotation_numbers, rotations
@@ -147,7 +147,7 @@ class Source(ABC):
         self.seed = seed
         self.counts = shares(self.recommended if counts is None else counts)
         self.fold = Fold.of(fold, folds)
-        self.rotate = turned_splits(rotate)
+        self.rotate = switched_splits("rotate", rotate)
         turned = any(self.rotate.values())
         require("rotate", rotate, len(self.size) > 1 or not turned, "false for sequences, which have no rotations")
         self.scale = scalings(scale)
@@ -174,10 +174,14 @@ class Source(ABC):
         return digest(self.about())
 
     @property
+    def moved(self) -> bool:
+        """Whether images are other than the originals."""
+        return any(self.rotate.values()) or any(self.scale.values()) or self.size != self.native
+
+    @property
     def file(self) -> Path | None:
         """Where images that are resampled are kept, which takes longer than reading the result."""
-        resampled = any(self.rotate.values()) or any(self.scale.values()) or self.size != self.native
-        kept = self.cache and self.in_memory and resampled
+        kept = self.cache and self.in_memory and self.moved
         return self.cache / f"v{VERSION}-{self.key}.npz" if kept else None
 
     def splits(self) -> Splits:
