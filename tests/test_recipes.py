@@ -48,6 +48,9 @@ PARAMETERS = {
     "z2cnn": 0,
     "p4m_resnet44": 0,
     "p4m_resnet44_exact": 0,
+    **dict.fromkeys((f"moebius_{types}" for types in ("scalar", "signflip", "regular", "irrep", "mixed")), 0),
+    "moebius_cnn_channels": 0,
+    "moebius_cnn_params": 0,
 }
 RELATIVES = {
     "smnist_ckcnn": 100_000,
@@ -55,6 +58,8 @@ RELATIVES = {
     "scifar10_ccnn_4_140": 200_000,
     "scifar10_ccnn_6_380": 2_000_000,
     "flexnet_cifar10": 670_000,
+    "moebius_cnn_channels": 1_501_162,
+    "moebius_cnn_params": 832_190,
 }
 """Parameters as published, rounded."""
 INEXACT = ("p4m_resnet44",)
