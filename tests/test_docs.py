@@ -95,6 +95,8 @@ def test_every_listed_key_exists() -> None:
         "net=residual",
         "net=stacked",
         "net=preactivation",
+        "dataset=moebius_mnist",
+        "net=moebius",
     ):
         keys |= set(_keys(compose_config([choice])))
     tables = "\n".join(line for line in OPTIONS.splitlines() if line.startswith("|"))

@@ -59,7 +59,7 @@ class GConv(nn.Module):
         padding: zeros on each side; none keeps the image size and needs an odd kernel. `causal`, for sequences, puts
             them all before the first pixel: no output depends on a later input.
         boundary: of the last axis: `zeros`; or `circular` or `moebius`, whose ends are glued, so that it is as long
-            after the layer as before whatever the padding, less the stride; see `Seam`.
+            after the layer as before whatever the padding, less the stride; see `seam_of`.
         bias: add a trained bias per output channel.
         sampling: `grid`; `random` for a new random coset of the grid in every forward pass of training; or `shared` for
             one that the whole net has, drawn where images are lifted.
@@ -270,7 +270,7 @@ class GConv(nn.Module):
         return contraction.Geometry(self.stride, padding, self.fft)
 
     def _around(self) -> tuple[int, int, bool]:
-        """What `Seam.extend` adds: half of the window from the other end, and zeros at both ends of the other axes."""
+        """What `seam.extend` adds: half of the window from the other end, and zeros at both ends of the other axes."""
         columns, zeros = (self.kernel.window.padding(n)[0] for n in (self.kernel_size // 2, self.padding))
         return columns, zeros, bool(self.kernel.carried)
 

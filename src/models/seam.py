@@ -15,12 +15,12 @@ _BOUNDARIES = ("zeros", "circular", "moebius")
 
 def seam_of(
     boundary: str, group: Group, elements: Float[Tensor, "b dim"], conv: tuple[int, int, int | str | None]
-) -> Seam | None:
+) -> _Seam | None:
     """The seam of a convolution, or none where its boundary is `zeros`.
 
     Args:
         boundary: `zeros`, `circular` or `moebius`.
-        group, elements: see `Seam`.
+        group, elements: see `_Seam`.
         conv: its kernel size, stride and padding.
 
     Raises:
@@ -32,10 +32,10 @@ def seam_of(
     kernel_size, stride, padding = conv
     require("conv.padding", padding, padding != "causal", f"null or pixels, as conv.boundary={boundary} has no past")
     require("conv.kernel_size", kernel_size, kernel_size % 2 == 1, f"odd for conv.boundary={boundary}")
-    return Seam(boundary, group, elements, stride)
+    return _Seam(boundary, group, elements, stride)
 
 
-class Seam:
+class _Seam:
     """Where the two ends of the axis x are glued: straight, to a ring, or with a flip across, to a Möbius strip.
 
     What a convolution sees beyond one end is the field at the other end, transported there. Across the seam of a
@@ -62,7 +62,7 @@ class Seam:
     Example:
         >>> from src.groups import Trivial
         >>> field = Field.of_images(torch.tensor([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]]), Trivial())
-        >>> Seam("moebius", Trivial(), Trivial().grid(1)).extend(field, 1, 0, False)[0, ..., 0, 0]
+        >>> _Seam("moebius", Trivial(), Trivial().grid(1)).extend(field, 1, 0, False)[0, ..., 0, 0]
         tensor([[6., 1., 2., 3., 4.],
                 [3., 4., 5., 6., 1.]])
     """
@@ -152,17 +152,17 @@ def _reflected(pixels: Tensor, order: list[int] | None) -> Tensor:
 
 
 class SeamPad(nn.Module):
-    """`Seam.extend` in front of a plain convolution: planes (n, i b, *space) with columns and zeros around them.
+    """`_Seam.extend` in front of a plain convolution: planes (n, i b, *space) with columns and zeros around them.
 
     Args:
         seam: what is glued.
         elements: of the planes, (b, dim).
         columns: at both ends of the last axis.
         zeros: at both ends of the other axes; where negative, pixels that are left out.
-        labelled: see `Seam.extend`.
+        labelled: see `_Seam.extend`.
     """
 
-    def __init__(self, seam: Seam, elements: Tensor, columns: int, zeros: int, labelled: bool) -> None:
+    def __init__(self, seam: _Seam, elements: Tensor, columns: int, zeros: int, labelled: bool) -> None:
         super().__init__()
         self.seam, self.elements, self.columns, self.zeros, self.labelled = seam, elements, columns, zeros, labelled
 
