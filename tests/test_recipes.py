@@ -49,11 +49,6 @@ PARAMETERS = {
     "p4m_resnet44": 0,
     "p4m_resnet44_exact": 0,
     **dict.fromkeys((f"moebius_{types}" for types in ("scalar", "signflip", "regular", "irrep", "mixed")), 0),
-    "moebius_scalar": 0,
-    "moebius_signflip": 0,
-    "moebius_regular": 0,
-    "moebius_irrep": 0,
-    "moebius_mixed": 0,
     "moebius_cnn_channels": 0,
     "moebius_cnn_params": 0,
 }
