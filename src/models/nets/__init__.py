@@ -1,7 +1,9 @@
-"""Nets: images (n, c, *space) to logits (n, classes)."""
+"""Nets: images (n, c, *space) to logits (n, classes); or, of every pixel, (n, classes, *space)."""
 
+from src.models.nets.cnn import CKGCNN
 from src.models.nets.escnn import EscnnResNet
 from src.models.nets.residual import ResidualNet
 from src.models.nets.resnet import CKGResNet
+from src.models.nets.unet import CKGUNet
 
-__all__ = ["CKGResNet", "EscnnResNet", "ResidualNet"]
+__all__ = ["CKGCNN", "CKGResNet", "CKGUNet", "EscnnResNet", "ResidualNet"]
