@@ -18,9 +18,7 @@ from src.training.recipe import Recipe, build, with_values
 SMALL = ("protocol=digits", "method=se2_separable", "group.elements=[4]", "dataset.size=20", "conv.kernel_size=5")
 NETS = {
     "ckgresnet": "[6,6,12]",
-    "residual": "[6,12]",
     "ckgcnn": "[8,12,16]",
-    "ckgwideresnet": "[[4,8],[16]]",
     "ckgsqueezenet": "[[8],[16,24]]",
 }
 

@@ -14,7 +14,8 @@ from torch import nn
 
 from src.analysis.costs import costs
 from src.config.compose import compose_config, plain
-from src.config.instantiate import ConfigError, instantiate
+from src.config.instantiate import instantiate
+from src.config.targets import ConfigError
 from src.models.exactness import sides_in
 
 _PLAIN = {"kernel": "lattice", "mask": "none", "implementation": "nonseparable"}
