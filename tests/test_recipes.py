@@ -36,6 +36,8 @@ PARAMETERS = {
     "sim3_separable": 0,
     "cnn3d_baseline": 0,
     "wavelet_1d": 0,
+    "digits_segmentation": 0,
+    "digits_segmentation_cnn": 0,
     "flexnet_cifar10": 0,
     "flexnet_se2_cifar10": 0,
     "ckcnn": 0,
@@ -66,6 +68,11 @@ def options() -> list[str]:
         "se3": f"{space} group.elements=[12]",
         "e3": f"{space} group.elements=[4,2]",
         "sim3": f"{space} group.elements=[4,2]",
+        "benchmarkcnn": "dataset.size=22 conv.kernel_size=3",
+        "benchmarkwrn": "dataset.size=21",
+        **dict.fromkeys(
+            ("se2_unet", "cnn_unet"), "protocol=digits_segmentation dataset.size=20 net.hidden_sizes=[4,6]"
+        ),
     }
     groups = ("augment", "group", "kernel", "mask", "implementation", "optimizer", "scheduler", "logger", "method")
     return [

@@ -366,6 +366,10 @@ def test_every_net_composes_and_trains_a_step(name: str, method: str) -> None:
     optimizer = recipe.model.groups.optimiser(net, recipe.model.optimizer)
     recipe.model.task.loss(net(images), labels).backward()
     optimizer.step()
-    assert torch.isfinite(net.eval()(images)).all()
+    outputs = net.eval()(images)
+    assert torch.isfinite(outputs).all()
+    again = build(recipe.cfg).model.net
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again.eval()(images), outputs), "as a run that goes on builds it again"
     if group == "p4":
         check_net(net.double(), images.double(), exact_matrices("p4"))
