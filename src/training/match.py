@@ -91,14 +91,14 @@ def check_match(cfg: DictConfig, net: nn.Module) -> None:
         )
 
 
-def written_match(cfg: DictConfig) -> dict[str, str]:
+def written_match(cfg: Mapping[str, Any]) -> dict[str, str]:
     """What was chosen, as a row of a table; nothing where nothing was matched."""
     record = (cfg.get("net") or {}).get("match")
     if not isinstance(record, Mapping):
         return {}
     (parameters, own), (operations, others) = record["parameters"], record["multiply_adds"]
     text = (
-        f"a plain CNN of widths {cfg.net.hidden_sizes} for {record['hidden_sizes']}: {own:,} parameters for "
+        f"a plain CNN of widths {cfg['net']['hidden_sizes']} for {record['hidden_sizes']}: {own:,} parameters for "
         f"{parameters:,}, {others:,} multiply-adds for {operations:,}"
     )
     return {f"matched by {record['by']}": text}
