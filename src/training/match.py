@@ -36,7 +36,7 @@ def matched(cfg: DictConfig) -> DictConfig:
     Raises:
         ConfigError: if there is something else in `net.match`, or no net comes near enough.
     """
-    how = cfg.net.get("match")
+    how = (cfg.get("net") or {}).get("match")
     if how is None or isinstance(how, Mapping):
         return cfg
     if how not in _WITHIN:
