@@ -70,9 +70,7 @@ def options() -> list[str]:
         "sim3": f"{space} group.elements=[4,2]",
         "benchmarkcnn": "dataset.size=22 conv.kernel_size=3",
         "benchmarkwrn": "dataset.size=21",
-        **dict.fromkeys(
-            ("se2_unet", "cnn_unet"), "protocol=digits_segmentation dataset.size=20 net.hidden_sizes=[4,6]"
-        ),
+        **dict.fromkeys(("se2_unet", "cnn_unet"), "dataset=digits_segmentation task=segmentation"),
     }
     groups = ("augment", "group", "kernel", "mask", "implementation", "optimizer", "scheduler", "logger", "method")
     return [
