@@ -93,6 +93,7 @@ def test_every_listed_key_exists() -> None:
         "mask=gaussian",
         "dataset=smnist",
         "net=residual",
+        "net=ckgcnn",
     ):
         keys |= set(_keys(compose_config([choice])))
     tables = "\n".join(line for line in OPTIONS.splitlines() if line.startswith("|"))
