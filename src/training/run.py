@@ -30,8 +30,8 @@ from src.runs.process import from_first, rank, signals
 from src.runs.record import session
 from src.runs.status import Status, read_status, write_error
 from src.runs.tables import fact_table
-from src.training.projection import projected_weights
 from src.training.match import written_match
+from src.training.projection import projected_weights
 from src.training.recipe import Recipe, build, prepare, with_values
 from src.training.trainer import make_trainer
 
