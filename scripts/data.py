@@ -58,12 +58,14 @@ def _files(source: Source) -> Iterator[Table]:
 
 
 def _classes(datamodule: ImageDataModule) -> Table:
-    """How many images every class has in every split."""
+    """How many images every class has in every split; or pixels, where these have classes."""
     splits = datamodule.datasets
-    each = (torch.bincount(dataset.split.labels, minlength=datamodule.classes) for dataset in splits.values())
+    each = (torch.bincount(dataset.split.labels.flatten(), minlength=datamodule.classes) for dataset in splits.values())
     counts = [[f"{n:,}" for n in (*own.tolist(), own.sum())] for own in each]
     rows = zip((*datamodule.source.labels, "all"), *counts, strict=True)
-    result = rich_table(("class", *splits), rows, right=splits, title="images")
+    result = rich_table(
+        ("class", *splits), rows, right=splits, title="pixels" if datamodule.targets == "pixels" else "images"
+    )
     result.rows[-2].end_section = True
     return result
 

@@ -43,10 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _draw(data: Data, samples: int) -> Figure:
     """The first samples of every class of the training split, stored and as training sees them."""
     train = data.module.datasets["train"]
-    rows = _first_of_each(train.split.labels, min(ROWS, data.module.classes), samples)
+    labels = train.split.labels
+    if data.module.targets == "pixels":  # in the row of the last class that an image has pixels of
+        labels = labels.flatten(1).amax(1)
+    rows = _first_of_each(labels, min(ROWS, data.module.classes), samples)
     columns = {"stored": train.split.images[rows]}
     columns |= {f"in epoch {epoch}": _seen_in_training(train, rows, epoch) for epoch in _EPOCHS}
-    return contact_sheet(columns, train.split.labels[rows], data.module.source.labels, _caption(data))
+    return contact_sheet(columns, labels[rows], data.module.source.labels, _caption(data))
 
 
 def _first_of_each(labels: Tensor, classes: int, samples: int) -> Tensor:

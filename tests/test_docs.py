@@ -97,6 +97,7 @@ def test_every_listed_key_exists() -> None:
         "net=preactivation",
         "dataset=moebius_mnist",
         "net=moebius",
+        "net=ckgcnn",
     ):
         keys |= set(_keys(compose_config([choice])))
     tables = "\n".join(line for line in OPTIONS.splitlines() if line.startswith("|"))

@@ -206,8 +206,8 @@ def test_inexact_sizes_warn_by_request_and_plain_cnns_do_not_care() -> None:
 
 @pytest.mark.parametrize("size", [28, 30, 32, 69, 96])
 def test_nearest_sizes_are_exact(size: int) -> None:
-    from src.models.exactness import _nearest_sizes
+    from src.models.exactness import nearest_sizes
 
     net = make(size=28)
-    for n in _nearest_sizes(net, size):
+    for n in nearest_sizes(net, size):
         make(size=n)

@@ -37,6 +37,8 @@ PARAMETERS = {
     "sim3_separable": 0,
     "cnn3d_baseline": 0,
     "wavelet_1d": 0,
+    "digits_segmentation": 0,
+    "digits_segmentation_cnn": 0,
     "flexnet_cifar10": 0,
     "flexnet_se2_cifar10": 0,
     "ckcnn": 0,
@@ -83,6 +85,9 @@ def options() -> list[str]:
         "se3": f"{space} group.elements=[12]",
         "e3": f"{space} group.elements=[4,2]",
         "sim3": f"{space} group.elements=[4,2]",
+        "benchmarkcnn": "dataset.size=22 conv.kernel_size=3",
+        "benchmarkwrn": "dataset.size=21",
+        **dict.fromkeys(("se2_unet", "cnn_unet"), "dataset=digits_segmentation task=segmentation"),
     }
     groups = ("augment", "group", "kernel", "mask", "implementation", "optimizer", "scheduler", "logger", "method")
     return [

@@ -22,9 +22,9 @@ from PIL import Image
 from torch import nn
 
 from scripts import report as command
+from src.analysis.costs import costs
 from src.analysis.redundancy import group_convolutions, spectra
 from src.models.tasks import Classification
-from src.reports.costs import costs
 from src.reports.curves import Line, lines, rates, scalars
 from src.reports.loaded_run import Entry, LoadedRun, load_run
 from src.reports.net_sections import _ALONE, _NO_GROUP, _SHARED, _spectrum_rows

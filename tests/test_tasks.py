@@ -99,14 +99,22 @@ def test_targets_of_another_kind_are_refused(task: nn.Module, targets: torch.Ten
         task.losses(LOGITS, targets)
 
 
-@pytest.mark.parametrize("name", ["classification", "multilabel", "regression"])
+@pytest.mark.parametrize("name", ["classification", "segmentation", "multilabel", "regression"])
 def test_every_known_metric_computes_one_number(name: str) -> None:
     cfg = compose_config([f"task={name}", "dataset.classes=6"])
     known = list(cfg.task.known)
     cfg.task.metrics = known
     task = instantiate(cfg.task)
     outputs = torch.randn(40, 6)
-    targets = {"class": torch.arange(40) % 6, "labels": (torch.randn(40, 6) > 0).long(), "values": torch.randn(40, 6)}
+    if name == "segmentation":
+        outputs = torch.randn(40, 6, 3, 2)
+    pixels = torch.arange(240).unflatten(0, (40, 3, 2)) % 6
+    targets = {
+        "class": torch.arange(40) % 6,
+        "pixels": pixels,
+        "labels": (torch.randn(40, 6) > 0).long(),
+        "values": torch.randn(40, 6),
+    }
     for metric in known:
         meter = task.meter(metric)
         meter.update(outputs, targets[task.targets])

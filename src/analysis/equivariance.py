@@ -36,7 +36,7 @@ from src.models.tasks import ACCURACY, Classification, Score, Task
 from src.require import require_positive
 
 LOGITS = "logits"
-"""The last layer, whose values must not change at all."""
+"""The last layer, whose values must not change at all; or, where there are some for each pixel, move with the image."""
 _ROUNDING = 1e4
 """Errors of this many machine epsilons, 1.2e-3 in float32, are still rounding: of sums of thousands of products, norms,
 and many layers. Sound nets were seen to come to a few, broken ones to a million."""
@@ -174,13 +174,22 @@ class Study:
             errors[name] = moving.field_error(field, fields[name], matrix)
 
         with moving.translated(self.layers, action.element), moving.watched(self.layers, see):
-            errors[LOGITS] = moving.relative_error(moving.predict(self.net, moved), logits)
-        task = _task_of(self.task, logits)
-        before, after = task.decisions(logits), task.decisions(moving.predict(self.net, moved))
+            errors[LOGITS] = self._error(moving.predict(self.net, moved), logits, matrix)
+        task, expected = _task_of(self.task, logits), moving.along(logits, matrix, size)
+        before, after = task.decisions(expected), task.decisions(moving.predict(self.net, moved))
         if before is None:
             return errors, None
-        same = (before == after).flatten().unflatten(0, (len(before), -1)).all(1)
+        same = before == after
+        if not moving.is_dense(logits):  # of all labels of an image
+            same = same.flatten().unflatten(0, (len(same), -1)).all(1)
         return errors, same.double().mean().item()
+
+    def _error(self, actual: Tensor, logits: Tensor, matrix: Tensor) -> float:
+        """Of the logits of moved images, beside those of the images where they are."""
+        if not moving.is_dense(logits):
+            return moving.relative_error(actual, logits)
+        fields = (Field.of_images(outputs, self.group) for outputs in (actual, logits))
+        return moving.field_error(*fields, matrix)
 
     def measured(self, results: Sequence[Any]) -> Measured:
         """What the results of all tasks, in their order, come to."""
@@ -263,10 +272,11 @@ def score_under(
     with untouched(net):
         for matrix in matrices:
             outputs = moving.outputs_under(net, images, matrix, border)
-            scores.append(_task_of(task, outputs).measured(outputs, targets))
+            moved = moving.targets_along(targets, outputs, matrix, border)
+            scores.append(_task_of(task, outputs).measured(outputs, moved))
     return torch.tensor(scores)
 
 
 def _task_of(task: Task | None, outputs: Tensor) -> Task:
-    """The task, or classification by outputs (n, k)."""
-    return Classification(outputs.shape[-1]) if task is None else task
+    """The task, or classification by outputs (n, k), or of each pixel (n, k, *space)."""
+    return Classification(outputs.shape[1]) if task is None else task

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from src.analysis.look import untouched
+from src.data.masks import with_planes, without_planes
 from src.data.poses import turns
 from src.data.warp import Border, Mode, warp
 from src.groups import Dilation
@@ -97,6 +98,37 @@ def outputs_under(
     return torch.cat([predict(net, batch).float() for batch in moved])
 
 
+def is_dense(outputs: Tensor) -> bool:
+    """Whether there are outputs for each pixel, (n, k, *space), which are to move with the images."""
+    return outputs.dim() > 2
+
+
+def along(outputs: Tensor, matrix: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    """What outputs of images are to be when those are moved: of each pixel moved as well, else the same.
+
+    Args:
+        outputs: (n, k), or (n, k, *space).
+        matrix: (d, d).
+        size: of the moved images, if it is another.
+    """
+    return move(outputs, matrix, size=size) if is_dense(outputs) else outputs
+
+
+def targets_along(targets: Tensor, outputs: Tensor, matrix: Tensor, border: Border) -> Tensor:
+    """What is right for moved images: classes of pixels (n, *space) move as well, all else stays.
+
+    Args:
+        targets: as a task has them.
+        outputs: (n, k), or (n, k, *space).
+        matrix: (d, d).
+        border: of the images.
+    """
+    if not is_dense(outputs):
+        return targets
+    planes = with_planes(outputs[:, :0].to(torch.float32), targets, outputs.shape[1])
+    return without_planes(move(planes, matrix, border), outputs.shape[1])[1]
+
+
 def field_error(actual: Field, reference: Field, matrix: Tensor) -> float:
     """The relative error of a field, beside the moved reference, where both are defined.
 
@@ -161,13 +193,14 @@ def lie_derivative(net: nn.Module, images: Tensor, kind: str) -> float:
     This is the Lie derivative of a net with invariant output, as of the paper below. The paper's code takes it of
     probabilities; here it is of logits, in units of their deviation over the batch, so that neither temperature nor a
     constant matters: 1 is a change as large as that between images, per radian or per unit of log scale.
+    Where there are outputs for each pixel, those of moved images are moved back first.
 
     Differences are central, over a tenth of a pixel at the rim: small beside what pixels resolve, and large beside
     rounding. They are bilinear, the difference of neighbouring pixels then, whatever the step; PyTorch's bicubic kernel
     (a = -0.75) has 1.5 times the slope of a ramp at its pixels.
 
     Args:
-        net: images (n, c, *space) to logits.
+        net: images (n, c, *space) to logits (n, k), or (n, k, *space).
         images: zero outside.
         kind: "rotation", of volumes about their diagonal, or "scale".
 
@@ -179,6 +212,7 @@ def lie_derivative(net: nn.Module, images: Tensor, kind: str) -> float:
     steps = torch.tensor([step, -step], dtype=torch.float64)
     matrices = turns(steps, d) if kind == "rotation" else Dilation(space=d).matrix(steps[:, None])
     with untouched(net):
-        ahead, behind = (predict(net, move(images, matrix)) for matrix in matrices)
+        moved = [(predict(net, move(images, matrix)), matrix) for matrix in matrices]
+        ahead, behind = (along(outputs, torch.linalg.inv(matrix)) for outputs, matrix in moved)
     logits = (ahead + behind) / 2
     return relative_error((ahead - behind) / (2 * step), torch.zeros_like(logits), logits - logits.mean(0))

@@ -30,14 +30,14 @@ def draw_predictions(task: Task, samples: Samples, outputs: Tensor) -> dict[str,
     Args:
         task: what is learned.
         samples: n of them.
-        outputs: (n, k).
+        outputs: (n, k), or (n, k, *space).
 
     Returns:
         By name: "confusion", "labels" or "values" of all; "worst", those of the largest loss; and "samples".
     """
     targets, names = samples.targets, samples.names
-    if task.targets == "class":
-        drawn = {"confusion": _draw_confusion(targets, outputs.argmax(1), names)}
+    if task.targets in ("class", "pixels"):  # counted are images, or pixels
+        drawn = {"confusion": _draw_confusion(targets.flatten(), outputs.argmax(1).flatten(), names)}
     elif task.targets == "labels":
         drawn = {"labels": _draw_found(targets.bool(), outputs > 0, names)}
     else:

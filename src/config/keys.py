@@ -25,6 +25,8 @@ from src.config.targets import ConfigError, check, locate
 from src.data import Augmentation
 
 _HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
+_BEFORE_BUILDING = ("net.match", "model.net.match")
+"""Keys that are read, and taken away, before a target is built; the second refers to the first."""
 _ARGUMENTS: dict[str, Callable[..., Any]] = {
     "trainer": Trainer,
     "augment": Augmentation,
@@ -77,7 +79,7 @@ def check_keys(cfg: DictConfig) -> None:
 
 def _of_node(key: str, node: Mapping[str, Any], accepted: Accepted, target: str) -> Iterator[_Problem]:
     """What is wrong with the keys of a node of arguments of a target."""
-    given = [str(name) for name in node if name not in _HYDRA]
+    given = [str(name) for name in node if name not in _HYDRA and _join(key, name) not in _BEFORE_BUILDING]
     owner = " or ".join((target, *accepted.by))
     names = {_join(key, name) for name in accepted.names} - _BY_THE_RUN.keys()
     for full in (_join(key, name) for name in given):

@@ -6,7 +6,7 @@ from src.data.draw import stratified
 from src.data.io.fetch import ChecksumError, DownloadError
 from src.data.lazy import Lazy
 from src.data.sets.cifar import Cifar10, Cifar100
-from src.data.sets.digits import Digits
+from src.data.sets.digits import Digits, SegmentedDigits
 from src.data.sets.digits3d import Digits3d
 from src.data.sets.galaxy10 import Galaxy10, Galaxy10Decals
 from src.data.sets.mnist import Mnist
@@ -44,6 +44,7 @@ __all__ = [
     "PixelSequences",
     "Pool",
     "Pools",
+    "SegmentedDigits",
     "Source",
     "Split",
     "Splits",

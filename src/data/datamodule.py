@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -126,9 +126,11 @@ class ImageDataModule(LightningDataModule):
         splits = self.source.splits()
         self._check_splits(splits)
         scale = self.statistics or self.source.statistics(splits.train)
+        pixel_classes = self.classes if self.targets == "pixels" else None
         for name, split in zip(SPLITS, splits, strict=True):
             augmentation = self.augmentation if name == "train" else None
-            self._datasets[name] = ImageBatches(self._limited(name, split), scale, augmentation, self.order_seed)
+            limited = self._limited(name, split)
+            self._datasets[name] = ImageBatches(limited, scale, augmentation, self.order_seed, pixel_classes)
         if self.split not in (None, self.fingerprint):
             raise ValueError(
                 f"`split` must be {self.fingerprint}, as drawn from dataset.seed, counts, folds and limits, but got "
@@ -162,6 +164,8 @@ class ImageDataModule(LightningDataModule):
         given = dict(augment or {})
         augmentation = Augmentation(**given | {"border": given.get("border") or self.source.border})
         augmentation.check(len(self.size))
+        whole = self.targets != "pixels" or not augmentation.cutout
+        require("augment.cutout", augmentation.cutout, whole, "0 where classes of pixels are learned")
         return augmentation
 
     def _limited(self, name: str, split: Split) -> Split:
@@ -192,7 +196,7 @@ class ImageDataModule(LightningDataModule):
     def _check_splits(self, splits: Splits) -> None:
         expected, source = (self.channels, *self.size), type(self.source).__name__
         for name, split in zip(SPLITS, splits, strict=True):
-            wanted, found, fits = _check_targets(split.labels, self.targets, self.classes)
+            wanted, found, fits = _check_targets(split.labels, self.targets, self.classes, self.size)
             if tuple(split.images.shape[1:]) != expected or not fits:
                 raise ValueError(
                     f"the {name} split of {source} must be images of {expected} with {wanted}, but has "
@@ -206,12 +210,14 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"the splits of {source} share images; correct its `pools` or `splits`.")
 
 
-def _check_targets(targets: Tensor, kind: str, classes: int) -> tuple[str, str, bool]:
+def _check_targets(targets: Tensor, kind: str, classes: int, size: Sequence[int]) -> tuple[str, str, bool]:
     """What targets of a kind must be, what these are, and whether they are so."""
     low, high = float(targets.min()), float(targets.max())
-    if kind == "class":
-        wanted = f"labels in [0, {classes})"
-        return wanted, f"[{low:g}, {high:g}]", targets.dim() == 1 and low >= 0 and high < classes
+    if kind in ("class", "pixels"):
+        shape = tuple(size) if kind == "pixels" else ()
+        wanted = f"labels in [0, {classes})" + (f" of shape {shape}" if shape else "")
+        found = f"[{low:g}, {high:g}]" + (f" of shape {tuple(targets.shape[1:])}" if shape else "")
+        return wanted, found, targets.shape[1:] == shape and low >= 0 and high < classes
     wanted = f"{kind} of shape (n, {classes})" + (", 0 or 1" if kind == "labels" else ", finite numbers")
     inside = low >= 0 and high <= 1 and not targets.is_floating_point()
     fits = targets.dim() == 2 and targets.shape[1] == classes

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.data.augment import Augmentation, Parameters
+from src.data.masks import with_planes, without_planes
 from src.data.sources import Split, Statistics
 from src.data.tables import generator
 from src.require import require_at_least
@@ -27,7 +28,7 @@ _Cut = tuple[int, Tensor, Tensor, Tensor]
 
 
 class ImageBatches(Dataset[_Cut]):
-    """A split, cut by (epoch, indices) and finished as normalised images (n, c, *space) in float32, and labels (n,).
+    """A split, cut by (epoch, indices) and finished as normalised images (n, c, *space) in float32, and labels.
 
     Args:
         split: images and labels.
@@ -35,14 +36,20 @@ class ImageBatches(Dataset[_Cut]):
         augmentation: of the images before normalisation; its parameters are a table by (seed, epoch) with a row for
             every sample. None changes nothing.
         seed: of the augmentation.
+        pixel_classes: how many there are where labels are classes of pixels, which move with the images; else None.
     """
 
     def __init__(
-        self, split: Split, statistics: Statistics, augmentation: Augmentation | None = None, seed: int = 0
+        self,
+        split: Split,
+        statistics: Statistics,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        pixel_classes: int | None = None,
     ) -> None:
         self.split = split
         self.augmentation = augmentation or Augmentation()
-        self.seed = seed
+        self.seed, self.pixel_classes = seed, pixel_classes
         self.mean, self.std = (value[:, *[None] * (len(split.images.shape) - 2)] for value in statistics)
         self.scale, self.shift = 1 / (255 * self.std), -self.mean / self.std
         self._drawn: tuple[int, Parameters] | None = None
@@ -57,12 +64,20 @@ class ImageBatches(Dataset[_Cut]):
     def finish(self, cut: _Cut, device: torch.device) -> _Batch:
         """Move a cut to a device, augment and normalise it there."""
         epoch, indices, images, labels = cut
-        images = images.to(device, non_blocking=True)
+        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         if self.augmentation.active:
-            images = self.augmentation(images, self._table(epoch).at(indices, device), 255 * self.mean.to(device))
+            images, labels = self._augmented(images, labels, self._table(epoch).at(indices, device))
         # Normalised in two passes over the batch, in place: this and the augmentation are all that a batch costs.
         normalised = images.to(torch.float32).mul_(self.scale.to(device)).add_(self.shift.to(device))
-        return normalised, labels.to(device, non_blocking=True)
+        return normalised, labels
+
+    def _augmented(self, images: Tensor, labels: Tensor, parameters: Parameters) -> _Batch:
+        """Images moved, and with them the classes of their pixels."""
+        colour = 255 * self.mean.to(images.device)
+        if self.pixel_classes is None:
+            return self.augmentation(images, parameters, colour), labels
+        planes = with_planes(images, labels, self.pixel_classes)
+        return without_planes(self.augmentation(planes, parameters, colour), self.pixel_classes)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images (n, c, *space) in [0, 1] as a net takes them, by the mean and deviation of the training images."""

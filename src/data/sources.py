@@ -18,6 +18,7 @@ from torch import Tensor
 from src.data.draw import SPLITS, Fold, canvas, draw, scalings, shares, switched_splits
 from src.data.io.store import digest, stored
 from src.data.lazy import Images, Lazy
+from src.data.masks import with_planes, without_planes
 from src.data.poses import magnifications, rotation_numbers, rotations
 from src.data.resample import fit, pose
 from src.data.tables import generator, uniform_table
@@ -34,7 +35,7 @@ class Split(NamedTuple):
     images: Images
     """(n, c, *space), uint8; a tensor, or read when asked for."""
     labels: Tensor
-    """What is to be learned, as `Source.targets` says: (n,) or (n, k)."""
+    """What is to be learned, as `Source.targets` says: (n,), (n, k) or (n, *space)."""
     ids: Tensor
     """(n,), int64: no other image of the data set has the same."""
 
@@ -57,7 +58,7 @@ class Pool(NamedTuple):
     images: Images
     """(n, c, *space), uint8."""
     labels: Tensor
-    """As `Source.targets` says: (n,) or (n, k)."""
+    """As `Source.targets` says: (n,), (n, k) or (n, *space)."""
 
 
 class Pools(NamedTuple):
@@ -111,9 +112,10 @@ class Source(ABC):
 
     name: ClassVar[str]
     card: ClassVar[Card | None] = None
-    targets: Literal["class", "labels", "values"] = "class"
-    """What is learned of an image: its class, (n,) of int64; which labels it has, (n, k) of int64, 0 or 1; or values,
-    (n, k) of float32."""
+    targets: Literal["class", "labels", "values", "pixels"] = "class"
+    """What is learned of an image: its class, (n,) of int64; which labels it has, (n, k) of int64, 0 or 1; values,
+    (n, k) of float32; or the class of each pixel, (n, *space) of int64, which moves with the image. Where nothing was,
+    class 0 comes in."""
     labels: tuple[str, ...]
     """Names of the classes, by label; or of the labels, or of the values."""
     channels: int
@@ -213,7 +215,17 @@ class Source(ABC):
         return Splits(**given, **{name: learn.at(part) for name, part in rows.items()})
 
     def _place(self, split: Split, name: str, n: int) -> Split:
-        """Put a split on the canvas; the pose belongs to the image, whatever split it is in."""
+        """Put a split on the canvas, with the classes of its pixels if these are its labels."""
+        if self.targets != "pixels":
+            return self._posed(split, name, n)
+        if isinstance(split.images, Lazy):
+            raise ValueError(f"images of {self.name} must be in memory, as classes of pixels move with them.")
+        placed = self._posed(split._replace(images=with_planes(split.images, split.labels, self.classes)), name, n)
+        images, masks = without_planes(placed.images, self.classes)
+        return Split(images.contiguous(), masks, split.ids)
+
+    def _posed(self, split: Split, name: str, n: int) -> Split:
+        """Put images on the canvas; the pose belongs to the image, whatever split it is in."""
         upright = not self.rotate[name] and not self.scale[name] and self.magnification == 1
         if isinstance(split.images, Lazy):
             if not upright:

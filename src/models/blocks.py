@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from src.models.field import Field
+from src.models.field import Field, joined
 from src.models.gconv import GConv
 from src.models.layers import Layers
 from src.models.pooling import Subsample
-from src.require import require_probability, require_whole
+from src.require import require, require_positive, require_probability, require_whole
 
 
 class _SkippedBlock(nn.Module):
@@ -55,6 +55,11 @@ def _skip(
     """What a skip that must change something does: a convolution of one tap, at the stride of that of the main path."""
     if in_channels == out_channels and main.stride == 1:
         return None
+    return _mixing(in_channels, out_channels, layers, main, **changes)
+
+
+def _mixing(in_channels: int, out_channels: int, layers: Layers, main: GConv, **changes: Any) -> GConv | _SmoothSkip:
+    """A convolution of one tap beside another one, at the stride of that."""
     stride = 1 if main.smooths else main.stride
     mix = layers.conv(in_channels, out_channels, kernel_size=1, padding=0, stride=stride, **changes)
     return _SmoothSkip(Subsample(main.stride), mix) if main.smooths else mix
@@ -152,8 +157,56 @@ class SeparableBlock(_SkippedBlock):
         return self.activate2(self.mixing(self.activate1(self.conv(self.norm(field))), elements))
 
 
+class PlainBlock(nn.Sequential):
+    """conv - norm - activation.
+
+    Args:
+        in_channels: of the input field.
+        out_channels: of the output field.
+        layers: what it is made of.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, layers: Layers) -> None:
+        super().__init__(layers.conv(in_channels, out_channels), layers.norm(out_channels), layers.activate())
+
+
+class BottleneckBlock(_SkippedBlock):
+    """Mixing of channels to fewer - conv - mixing to more, each with a norm, plus a skip, then activation.
+
+    Args:
+        in_channels: of the input field.
+        out_channels: of the output field.
+        layers: what it is made of; the convolution between the mixings has its stride.
+        factor: by how many times fewer channels are between the mixings.
+
+    Raises:
+        ValueError: if the convolution's padding changes the image size.
+
+    Reference: Deep Residual Learning for Image Recognition (He et al., 2016), https://arxiv.org/abs/1512.03385
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, layers: Layers, factor: int = 4) -> None:
+        super().__init__()
+        require_positive(**{"net.bottleneck_factor": factor})
+        hidden, one = max(1, out_channels // factor), {"kernel_size": 1, "padding": 0, "stride": 1}
+        self.reduce, self.norm1 = layers.conv(in_channels, hidden, **one), layers.norm(hidden)
+        self.conv, self.norm2 = layers.conv(hidden, hidden), layers.norm(hidden)
+        _check_size(self.conv, "bottleneck")
+        self.expand, self.norm3 = layers.conv(hidden, out_channels, **one), layers.norm(out_channels)
+        self.activate1, self.activate2, self.activate3 = (layers.activate() for _ in range(3))
+        self.skip = _skip(in_channels, out_channels, layers, self.conv)
+
+    def forward(self, field: Field) -> Field:
+        return self.activate3(super().forward(field))
+
+    def _main(self, field: Field, elements: Tensor | None) -> Field:
+        field = self.activate1(self.norm1(self.reduce(field)))
+        field = self.activate2(self.norm2(self.conv(field)))
+        return self.norm3(self.expand(field, elements))
+
+
 class PreactivationBlock(_SkippedBlock):
-    """norm - activation - conv - norm - activation - conv, plus a skip.
+    """norm - activation - conv - norm - activation - conv, plus a skip: the block of wide residual nets.
 
     Args:
         in_channels: of the input field.
@@ -163,7 +216,8 @@ class PreactivationBlock(_SkippedBlock):
     Raises:
         ValueError: if the convolution's padding changes the image size.
 
-    Reference: Identity Mappings in Deep Residual Networks (He et al., 2016), https://arxiv.org/abs/1603.05027
+    Reference: Identity Mappings in Deep Residual Networks (He et al., 2016), https://arxiv.org/abs/1603.05027; Wide
+    Residual Networks (Zagoruyko, Komodakis, 2016), https://arxiv.org/abs/1605.07146
     """
 
     def __init__(self, in_channels: int, out_channels: int, layers: Layers) -> None:
@@ -178,6 +232,39 @@ class PreactivationBlock(_SkippedBlock):
     def _main(self, field: Field, elements: Tensor | None) -> Field:
         field = self.conv1(self.activate1(self.norm1(field)))
         return self.conv2(self.activate2(self.norm2(field)), elements)
+
+
+class FireBlock(nn.Module):
+    """A mixing to few channels - activation - a mixing beside a conv, half of the channels each - norm - activation.
+
+    Args:
+        in_channels: of the input field.
+        out_channels: of the output field, two or more.
+        layers: what it is made of; what is after the activation has its stride.
+        factor: by how many times fewer channels are squeezed in between.
+
+    Raises:
+        ValueError: if the convolution's padding changes the image size, or if there is one output channel.
+
+    Reference: SqueezeNet (Iandola et al., 2016), https://arxiv.org/abs/1602.07360
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, layers: Layers, factor: int = 8) -> None:
+        super().__init__()
+        require_positive(**{"net.bottleneck_factor": factor})
+        require("net.hidden_sizes", out_channels, out_channels > 1, "at least 2 in each fire block")
+        squeezed, half = max(1, out_channels // factor), out_channels // 2
+        mix = partial(layers.conv, kernel_size=1, padding=0, stride=1)
+        self.squeeze = PlainBlock(in_channels, squeezed, replace(layers, conv=mix))
+        self.conv = layers.conv(squeezed, out_channels - half)
+        _check_size(self.conv, "fire")
+        self.skip = _mixing(squeezed, half, layers, self.conv)
+        self.norm, self.activate = layers.norm(out_channels), layers.activate()
+
+    def forward(self, field: Field) -> Field:
+        squeezed = self.squeeze(field)
+        wide = self.conv(squeezed)
+        return self.activate(self.norm(joined(self.skip(squeezed, wide.elements), wide)))
 
 
 class Head(nn.Sequential):

@@ -40,7 +40,7 @@ class _Geometry(NamedTuple):
         return (n + 2 * self.padding - self.kernel_size) // self.stride + 1
 
 
-def geometries(net: nn.Module) -> Iterator[_Geometry]:
+def _geometries(net: nn.Module) -> Iterator[_Geometry]:
     """The layers along the main path, in order; skips have the stride of what they skip and agree with it."""
     for name, module in net.named_modules():
         if isinstance(module, GConv | SpatialPool) and "skip" not in name.split("."):
@@ -48,15 +48,38 @@ def geometries(net: nn.Module) -> Iterator[_Geometry]:
             yield _Geometry(name, module.kernel_size, module.stride, module.padding, glued)
 
 
-def _inexact(net: nn.Module, size: Sequence[int]) -> list[tuple[_Geometry, int]]:
+def inexact(net: nn.Module, size: Sequence[int]) -> list[tuple[_Geometry, int]]:
     """The layers that are not exact on images of `size`, with the pixels that each gets."""
     found = []
     for n in dict.fromkeys(size):
-        for layer in geometries(net):
+        for layer in _geometries(net):
             if layer.left_over(n):
                 found.append((layer, n))
             n = layer.outputs(n)
     return found
+
+
+def pixels_after(net: nn.Module, size: Sequence[int], padded: bool = False) -> int:
+    """Pixels of the shorter side after the layers that a net has so far.
+
+    Args:
+        net: whose layers are convolutions and pools in order.
+        size: of its input images.
+        padded: whether kernels may be as large as images with their padding.
+
+    Raises:
+        ValueError: if a layer has a larger kernel than it gets pixels.
+    """
+    n = min(size)
+    for layer in _geometries(net):
+        if layer.kernel_size > n + (2 * layer.padding if padded else 0):
+            raise ValueError(
+                f"`conv.kernel_size` and `net.hidden_sizes` must suit the image, but `{layer.name}` has kernel "
+                f"{layer.kernel_size} and gets {n} pixels of an image of {' x '.join(map(str, size))}; use a smaller "
+                "kernel, fewer widths, net.pooling=none, or larger images."
+            )
+        n = layer.outputs(n)
+    return n
 
 
 def check_exact(net: nn.Module, size: Sequence[int], policy: str) -> None:
@@ -71,14 +94,14 @@ def check_exact(net: nn.Module, size: Sequence[int], policy: str) -> None:
         ValueError: if a layer is not exact, and exactness is required.
     """
     require_choice("exact", policy, ("require", "warn", "off"))
-    if any(layer.glued for layer in geometries(net)):
+    if any(layer.glued for layer in _geometries(net)):
         _check_round(net, size[-1])
         size = size[:-1]
-    found = _inexact(net, size) if policy != "off" and _has_exact_elements(net) else []
+    found = inexact(net, size) if policy != "off" and _has_exact_elements(net) else []
     if not found:
         return
     layer, n = found[0]
-    pixels, sizes = " x ".join(map(str, size)), " and ".join(map(str, _nearest_sizes(net, max(size))))
+    pixels, sizes = " x ".join(map(str, size)), " and ".join(map(str, nearest_sizes(net, max(size))))
     message = (
         f"`{layer.name}` (kernel {layer.kernel_size}, stride {layer.stride}, padding {layer.padding}) leaves "
         f"{layer.left_over(n)} of {n} pixels over, so quarter turns and flips are not exact for images of "
@@ -99,7 +122,7 @@ def _check_round(net: nn.Module, n: int) -> None:
                 "net.pooling=max, mean or none, net.pool_size=2, net.border=zeros, another readout than last, and "
                 "conv.antialias=false with strides; or conv.boundary=zeros."
             )
-    stride = prod(layer.stride for layer in geometries(net))
+    stride = prod(layer.stride for layer in _geometries(net))
     if n % stride:
         raise ValueError(
             f"`size` must be a multiple of {stride}, the strides and pools of the net together, along the axis whose "
@@ -116,10 +139,10 @@ def _sees_ends(module: nn.Module) -> bool:
     return isinstance(module, Subsample) or (isinstance(module, Invariants) and module.kind == "last")
 
 
-def _nearest_sizes(net: nn.Module, n: int, how_many: int = 2) -> list[int]:
+def nearest_sizes(net: nn.Module, n: int, how_many: int = 2) -> list[int]:
     """The sizes of equal sides nearest to n at which every strided layer is exact."""
     candidates = sorted(range(max(4, n // 2), 2 * n + 8), key=lambda m: (abs(m - n), m))
-    return sorted([m for m in candidates if not _inexact(net, (m,))][:how_many])
+    return sorted([m for m in candidates if not inexact(net, (m,))][:how_many])
 
 
 def _has_exact_elements(net: nn.Module) -> bool:

@@ -73,6 +73,11 @@ class Pointwise(nn.Module):
         return Field(self.module(field.values), field.elements)
 
 
+def joined(*fields: Field) -> Field:
+    """The channels of several fields on the same pixels and elements, one after the other, as one field."""
+    return Field.from_pixels(torch.cat([field.pixels() for field in fields], -1), fields[0].elements)
+
+
 def check_field(field: Field, channels: int, space: int) -> None:
     """Raises ValueError unless a field has so many channels, and values for each of its elements, in R^space."""
     shape, axes = tuple(field.values.shape), ", ".join("zyx"[-space:])

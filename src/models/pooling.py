@@ -86,12 +86,17 @@ class Subsample(nn.Module):
 
 def _binomial(planes: Tensor, size: int, stride: int = 2) -> Tensor:
     """Every second pixel of planes (n, k, *space), smoothed by the binomial filter; beyond the border is nothing."""
-    line = planes.new_tensor([comb(size - 1, n) for n in range(size)])
-    window = reduce(torch.mul, torch.meshgrid(*[line] * (planes.dim() - 2), indexing="ij"))
-    weight = window.expand(planes.shape[1], 1, *window.shape)
+    weight = binomial_window(planes, size)
     geometry, conv = {"stride": stride, "padding": (size - 1) // 2}, functions_for(planes).conv
     inside = conv(torch.ones_like(planes[:1, :1]), weight[:1], **geometry)
     return conv(planes, weight, groups=len(weight), **geometry) / inside
+
+
+def binomial_window(planes: Tensor, size: int) -> Tensor:
+    """The binomial filter as a weight (k, 1, *taps) for each of the planes (n, k, *space); its sum is not 1."""
+    line = planes.new_tensor([comb(size - 1, n) for n in range(size)])
+    window = reduce(torch.mul, torch.meshgrid(*[line] * (planes.dim() - 2), indexing="ij"))
+    return window.expand(planes.shape[1], 1, *window.shape)
 
 
 class ElementFeatures(nn.Module):

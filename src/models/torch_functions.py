@@ -13,6 +13,7 @@ class _Functions(NamedTuple):
     """Of one dimension."""
 
     conv: Callable[..., Tensor]
+    transposed: Callable[..., Tensor]
     max_pool: Callable[..., Tensor]
     mean_pool: Callable[..., Tensor]
     layer: type[nn.Conv1d | nn.Conv2d | nn.Conv3d]
@@ -20,9 +21,9 @@ class _Functions(NamedTuple):
 
 
 _BY_DIMENSION = {
-    1: _Functions(F.conv1d, F.max_pool1d, F.avg_pool1d, nn.Conv1d, nn.ZeroPad1d),
-    2: _Functions(F.conv2d, F.max_pool2d, F.avg_pool2d, nn.Conv2d, nn.ZeroPad2d),
-    3: _Functions(F.conv3d, F.max_pool3d, F.avg_pool3d, nn.Conv3d, nn.ZeroPad3d),
+    1: _Functions(F.conv1d, F.conv_transpose1d, F.max_pool1d, F.avg_pool1d, nn.Conv1d, nn.ZeroPad1d),
+    2: _Functions(F.conv2d, F.conv_transpose2d, F.max_pool2d, F.avg_pool2d, nn.Conv2d, nn.ZeroPad2d),
+    3: _Functions(F.conv3d, F.conv_transpose3d, F.max_pool3d, F.avg_pool3d, nn.Conv3d, nn.ZeroPad3d),
 }
 
 

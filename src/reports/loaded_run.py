@@ -10,6 +10,7 @@ import torch
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
+from src.analysis.costs import Costs, costs
 from src.analysis.equivariance import Measured, measure
 from src.analysis.moving import BATCH, predict
 from src.analysis.redundancy import Spectra, group_convolutions, random_spectra, spectra
@@ -19,7 +20,6 @@ from src.config.targets import ConfigError
 from src.data import ImageDataModule
 from src.data.samples import Samples, samples
 from src.models.tasks import Classification, Task
-from src.reports.costs import Costs, costs
 from src.runs.record import Run
 from src.training.recipe import build, load_recipe, of_run, prepare, with_values
 from src.training.run import start_from_pretrained

@@ -19,6 +19,7 @@ from src.runs.checkpoints import load
 from src.runs.compare import differences
 from src.runs.record import Run, session
 from src.runs.status import read_status
+from src.training.match import written_match
 
 _ORIGIN = ("recipe", "run", "status", "data")
 """What a comparison shows of where its runs come from."""
@@ -67,7 +68,8 @@ def costs(entries: Sequence[Entry]) -> Section:
         "images. Times and memory are as the runs' files have them, an epoch with its validation and all looks at the "
         "net; they depend on the machine."
     )
-    items: list[Item] = [table({entry.name: _totals(entry.loaded) | _speed(entry) for entry in entries})]
+    rows = {own.name: written_match(own.run.config or {}) | _totals(own.loaded) | _speed(own) for own in entries}
+    items: list[Item] = [table(rows)]
     loaded = [entry.loaded for entry in entries if isinstance(entry.loaded, LoadedRun)]
     if len(loaded) < len(entries):
         items.append("Without its net, nothing more can be said of a run.")

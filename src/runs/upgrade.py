@@ -118,7 +118,8 @@ _DEFAULTS: Mapping[Any, _Config] = {
     "src.models.kernels.Siren": {"phases": "all"},
     "src.models.kernels.Fourier": {"lr_factor": 1.0},
     "src.models.kernels.Lattice": {"degree": 1, "lr_factor": 1.0},
-    "src.models.nets.CKGResNet": {"block": "residual", "border": "zeros", "last_kernel_size": 3},
+    "src.models.nets.CKGResNet": {"block": "residual", "border": "zeros", "last_kernel_size": 3, "match": None},
+    "src.models.nets.ResidualNet": {"match": None},
     "src.models.optimisation.ParameterGroups": {"constant_lr": 1.0},
     "src.models.learner.Learner": {"penalty": None},
 }

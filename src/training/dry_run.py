@@ -13,6 +13,7 @@ from src.config.compose import plain
 from src.runs import identity
 from src.runs.status import read_status
 from src.runs.tables import fact_table
+from src.training.match import written_match
 from src.training.recipe import build
 from src.training.run import Request, check_train, folder_of
 
@@ -28,6 +29,7 @@ def describe(cfg: DictConfig, request: Request) -> None:
         "folder": str(folder),
         "would": _outcome(recipe.cfg, folder, request.force),
         "parameters": f"{parameters:,}",
+        **written_match(recipe.cfg),
         **({"images": " x ".join(map(str, (channels, *size)))} if channels and size else {}),
         "devices": _devices(cfg),
         "batch": f"{cfg.train.batch_size} over all devices, {cfg.train.accumulate} to a step",

@@ -25,8 +25,9 @@ from src.runs.checkpoints import load_weights, read_weights
 from src.runs.commit import commit
 from src.runs.folder import RunFolder
 from src.runs.upgrade import load_config
+from src.training.match import check_match, matched, without_match
 
-_TASKS = {"class": "classification", "labels": "multilabel", "values": "regression"}
+_TASKS = {"class": "classification", "labels": "multilabel", "values": "regression", "pixels": "segmentation"}
 """Files of configs/task, by the kind of target that they are for."""
 
 
@@ -102,8 +103,8 @@ def with_values(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
 def build(cfg: DictConfig) -> Recipe:
     """The data, and the model, a function of the configuration and its seed alone.
 
-    Where a configuration leaves `classes`, `channels` or `size` of the data open, the recipe's has what the data have;
-    the given one is not changed.
+    Where a configuration leaves `classes`, `channels` or `size` of the data open, the recipe's has what the data have,
+    and where `net.match` asks for a plain CNN, the recipe's has what was chosen; the given one is not changed.
     """
     try:
         check_keys(cfg)
@@ -112,10 +113,12 @@ def build(cfg: DictConfig) -> Recipe:
         # Data modules of other kinds have no such keys.
         left_open = [key for key in ("classes", "channels", "size") if cfg.dataset.get(key, "absent") is None]
         cfg = with_values(cfg, {f"dataset.{key}": getattr(datamodule, key) for key in left_open})
+        cfg = matched(cfg)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
-            model = instantiate(cfg.model)
+            model = instantiate(without_match(cfg).model)
         _check_space(model, datamodule)
+        check_match(cfg, model.net)
         return Recipe(cfg, model, datamodule)
     except (InstantiationException, OmegaConfBaseException) as error:
         raise ConfigError(root_cause(error)) from error

@@ -30,6 +30,7 @@ from src.runs.process import from_first, rank, signals
 from src.runs.record import session
 from src.runs.status import Status, read_status, write_error
 from src.runs.tables import fact_table
+from src.training.match import written_match
 from src.training.projection import projected_weights
 from src.training.recipe import Recipe, build, prepare, with_values
 from src.training.trainer import make_trainer
@@ -84,6 +85,8 @@ def train(cfg: DictConfig, request: Request = Request()) -> Result:
         metrics = read_json(RunFolder(folder).metrics) if complete else {}
         if not metrics:
             recipe = build(with_values(cfg, {"paths.run": str(folder)}))
+            for how, what in written_match(recipe.cfg).items():
+                _print(f"{how}: {what}")
             prepare(recipe.datamodule)  # first, so that a missing or damaged file leaves no run behind
             with _lock(folder):
                 changes = _write_configuration(recipe.cfg, folder, request.force)

@@ -51,3 +51,31 @@ class Digits(Source):
         bunch = load_digits()
         images = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8)[:, None]
         return Pools(learn=Pool(images, torch.from_numpy(bunch.target).long()))
+
+
+class SegmentedDigits(Digits):
+    """The same digits, with the class of each pixel: 0 for the paper, 1 + d for the strokes of a digit d.
+
+    A stroke is what is darker than half of the darkest grey, at the resolution of the originals; its pixels move with
+    the digit.
+
+    Example:
+        >>> train = SegmentedDigits().splits().train
+        >>> train.labels.shape, int(train.labels.max())
+        (torch.Size([1197, 20, 20]), 10)
+    """
+
+    name = "digits_segmentation"
+    card = Card(
+        title=f"{Digits.card.title}, with classes of pixels",
+        licence=Digits.card.licence,
+        citation=Digits.card.citation,
+        homepage=Digits.card.homepage,
+    )
+    targets = "pixels"
+    labels = ("paper", *Digits.labels)
+
+    def pools(self) -> Pools:
+        images, digits = super().pools().learn
+        strokes = images[:, 0] > 127
+        return Pools(learn=Pool(images, strokes * (1 + digits[:, None, None])))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from src.models.blocks import Head, PaperBlock, ResidualBlock
 from src.models.border import Border
-from src.models.exactness import check_exact, geometries, sides_in
+from src.models.exactness import check_exact, pixels_after, sides_in
 from src.models.field import Field
 from src.models.gconv import GConv
 from src.models.layers import Layers
@@ -88,7 +88,7 @@ class CKGResNet(nn.Module):
         require_positive(last_kernel_size=last_kernel_size)
         require_choice("block", block, tuple(_BLOCKS))
         require_choice("pooling", pooling, (*POOLINGS, "none"))
-        first, *rest = _widths(hidden_sizes, widen_factor)
+        first, *rest = widths_of(hidden_sizes, widen_factor)
         layers = Layers(conv, normalisation, activation, dropout, border)
         self.border = Border(border)
         lift = conv(in_channels, first, implementation="lifting", stride=1)
@@ -101,7 +101,7 @@ class CKGResNet(nn.Module):
             made = _BLOCKS[block](before, after, layers)
             self.stages.append(nn.Sequential(made, layers.norm(after), pool, layers.activate()))
         last = rest[-1] if rest else first
-        left = self._left_over_pixels(lift.kernel_size)
+        left = pixels_after(self, self.size)
         kernel_size = _last_kernel_size(left, lift.kernel_size, last_kernel_size)
         final = conv(last, last, kernel_size=kernel_size, padding=0, stride=1)
         self.final = nn.Sequential(final, layers.norm(last), layers.activate())
@@ -117,22 +117,8 @@ class CKGResNet(nn.Module):
         """(n, c, *space) to the field before invariants are taken."""
         return self.final(self.stages(self.lifting(self.border(Field.of_images(images, self.group)))))
 
-    def _left_over_pixels(self, kernel_size: int) -> int:
-        """Pixels of the shorter side after all stages."""
-        n = min(self.size)
-        for layer in geometries(self):
-            if layer.kernel_size > n:
-                raise ValueError(
-                    f"`conv.kernel_size` and `net.hidden_sizes` must suit the image, but `{layer.name}` has kernel "
-                    f"{layer.kernel_size} and gets {n} pixels of an image of {' x '.join(map(str, self.size))} "
-                    f"(conv.kernel_size={kernel_size}, {len(self.stages)} stages); use a smaller kernel, fewer "
-                    "widths, net.pooling=none, or larger images."
-                )
-            n = layer.outputs(n)
-        return n
 
-
-def _widths(hidden_sizes: Sequence[int], widen_factor: float) -> list[int]:
+def widths_of(hidden_sizes: Sequence[int], widen_factor: float = 1) -> list[int]:
     """Hidden sizes times the factor; raises ValueError unless they come out as positive integers."""
     widened = [size * widen_factor for size in hidden_sizes]
     if not widened or any(width < 1 or width != int(width) for width in widened):

@@ -4,6 +4,7 @@ from src.models.tasks.base import Caption, Decisions, Loss, Score, Task, shorten
 from src.models.tasks.classification import ACCURACY, Classification, NegativeLogLikelihood
 from src.models.tasks.multilabel import Multilabel
 from src.models.tasks.regression import Regression
+from src.models.tasks.segmentation import Segmentation
 
 __all__ = [
     "ACCURACY",
@@ -15,6 +16,7 @@ __all__ = [
     "NegativeLogLikelihood",
     "Regression",
     "Score",
+    "Segmentation",
     "Task",
     "shortened",
 ]

@@ -56,8 +56,9 @@ class Task(nn.Module, ABC):
         ValueError: if a metric is not known, or the primary one is not logged.
     """
 
-    targets: ClassVar[Literal["class", "labels", "values"]]
-    """What is learned of an image: its class, (n,) of int64; its labels, (n, k) of 0 and 1; or (n, k) values."""
+    targets: ClassVar[Literal["class", "labels", "values", "pixels"]]
+    """What is learned of an image: its class, (n,) of int64; its labels, (n, k) of 0 and 1; (n, k) values; or the class
+    of each pixel, (n, *space) of int64, of outputs (n, k, *space)."""
     titles: ClassVar[Mapping[str, str]] = {}
     """What metrics are called; others by their own names."""
     shares: ClassVar[frozenset[str]] = frozenset()

@@ -68,13 +68,14 @@ class Classification(Task):
         self.register_buffer("weights", per_class(class_weights, classes, "task.class_weights"), persistent=False)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        check_shape("classification", targets, outputs.shape[:1], "classes, int64")
+        # Of every pixel where there are pixels, as in segmentation.
+        check_shape(type(self).__name__.lower(), targets, outputs.shape[:1] + outputs.shape[2:], "classes, int64")
         losses = F.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
         # Not the weights of `cross_entropy`, whose mean over a batch depends on how the batch is shared out.
         return losses if self.weights is None else losses * self.weights[targets]
 
     def decisions(self, outputs: Tensor) -> Decisions:
-        return outputs.argmax(-1)
+        return outputs.argmax(1)
 
     def captions(self, outputs: Tensor, targets: Tensor, names: Sequence[str]) -> list[Caption]:
         confidences, predictions = (found.tolist() for found in outputs.float().softmax(1).max(1))
