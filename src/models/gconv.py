@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from src.groups import Axis, Group
 from src.models import contraction
+from src.models.baking import plain_convolution
 from src.models.contraction import Step
 from src.models.factorisation import Factorisation
 from src.models.field import Field, check_field, check_size
@@ -24,8 +25,7 @@ from src.models.relaxed import sum_folded
 from src.models.sampling import same_values
 from src.models.seam import SeamPad, seam_of
 from src.models.seeded_generator import SeededGenerator
-from src.models.torch_functions import functions_for
-from src.models.window import check_causal, padding_of
+from src.models.window import padding_of
 from src.require import require_choice, require_positive, require_positive_number, require_whole
 
 
@@ -107,13 +107,12 @@ class GConv(nn.Module):
         require_positive(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride)
         require_choice("sampling", sampling, ("grid", "random", "shared"))
         require_choice("init", init, ("unit", "paper"))
-        require_choice("path", path, ("auto", "dense", "sequential"))
         require_choice("fft", fft, ("auto", "always", "never"))
         is_parsed = isinstance(implementation, Factorisation)
         factorisation = (implementation if is_parsed else Factorisation(implementation)).relaxed(relaxed)
         factorisation.check(group)
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
-        self.group, self.stride, self.sampling, self._path = group, stride, sampling, path
+        self.group, self.stride, self.sampling, self.path = group, stride, sampling, path
         self.fft, self.relaxed, causal = fft, relaxed, padding == "causal"
         self.smooths = antialias and low_pass > 0 and stride > 1
         self.padding = padding_of(kernel_size, padding)
@@ -138,13 +137,10 @@ class GConv(nn.Module):
             resolution,
             relaxed,
         )
-        if causal:
-            check_causal(group, self.kernel.grid)
         drawn = [] if sampling == "grid" else [group.random(16, torch.Generator().manual_seed(0))]
         self.seam = seam_of(boundary, group, torch.cat([self.kernel.grid, *drawn]), (kernel_size, stride, padding))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.draws = SeededGenerator() if sampling != "grid" else None
-        self.forget()
 
     def forget(self) -> None:
         """Drop what is kept from one forward pass to the next: the plan, and in evaluation the weights."""
@@ -252,17 +248,9 @@ class GConv(nn.Module):
         if b is None:
             b = self.kernel.grid if self.kernel.carried else self.group.identity
         weight = (self.weight(a, b) * self._average(b)).flatten(2, 3).flatten(0, 1)
-        (outputs, inputs), (before, after) = weight.shape[:2], self._geometry().padding
-        symmetric = before == after >= 0 and self.seam is None
-        geometry = (weight.shape[2:], self.stride, before if symmetric else 0)
-        functions = functions_for(weight)
-        conv = functions.layer(inputs, outputs, *geometry, bias=self.bias is not None).to(weight)
-        conv.weight.copy_(weight)
-        if self.bias is not None:
-            conv.bias.copy_(self.bias.repeat_interleave(len(a)))
-        if self.seam is not None:
-            return nn.Sequential(SeamPad(self.seam, b, *self._around()), conv)
-        return conv if symmetric else nn.Sequential(functions.pad_layer((before, after) * self.group.space), conv)
+        bias = None if self.bias is None else self.bias.repeat_interleave(len(a))
+        first = None if self.seam is None else SeamPad(self.seam, b, *self._around())
+        return plain_convolution(weight, bias, self.stride, self._geometry().padding, first)
 
     def _geometry(self) -> contraction.Geometry:
         """How the window is moved over the image; around a seam, what it sees there is put beforehand."""

@@ -22,7 +22,7 @@ from src.models.kernels import Constant
 from src.models.low_pass import LowPass
 from src.models.relaxed import Relaxation, fold_ranks, sum_ranks
 from src.models.sampling import Sampling, by_letters, join, same_kind
-from src.models.window import Window
+from src.models.window import Window, check_causal
 
 
 class GroupKernel(nn.Module):
@@ -73,6 +73,8 @@ class GroupKernel(nn.Module):
         self.whole, self.density = Window(kernel_size, group.space, group.extent, causal), resolution**group.space
         # By how much sums that are taken in turn have more output channels.
         self.carried_ranks = ranks if factorisation.ranks_apart(len(group.parts)) else 1
+        if causal:
+            check_causal(group, self.grid)
         self.nets = nn.ModuleList()
         for factor in factorisation.factors:
             axes = [axis for word in factor.coordinates for axis in self._axes(word)]

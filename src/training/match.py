@@ -20,6 +20,8 @@ from src.models.exactness import sides_in
 
 _PLAIN = {"kernel": "lattice", "mask": "none", "implementation": "nonseparable"}
 """What a plain CNN is made of, beside the trivial group."""
+_OF_GROUPS = {"relaxed", "boundary"}
+"""Keys of `conv` that a plain CNN has none of."""
 _WITHIN = {"params": 0.02, "compute": 0.05}
 """What a match may be off by, by what is matched."""
 _MOST = 1024.0
@@ -129,6 +131,8 @@ def _plain(cfg: DictConfig, space: int) -> DictConfig:
     result = deepcopy(cfg)
     for group in choices:
         result[group] = there[group]
+    for key in _OF_GROUPS & result.conv.keys():
+        result.conv[key] = there.conv[key]
     return result
 
 
