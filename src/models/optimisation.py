@@ -195,8 +195,8 @@ class Plateau(Schedule):
         ValueError: if one of them is out of its range.
     """
 
-    factor: float = 0.1
-    patience: int = 10
+    factor: float = 0.2
+    patience: int = 20
 
     def __post_init__(self) -> None:
         super().__post_init__()
