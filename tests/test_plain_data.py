@@ -13,6 +13,8 @@ from short_fits import QUIET, points
 from torch.utils.data import DataLoader, TensorDataset
 
 from src import data
+from src.config import targets
+from src.config.compose import CONFIGS
 from src.reports.report import report
 from src.runs.record import read
 from src.training import train
@@ -51,6 +53,8 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A configuration with such data."""
     monkeypatch.setattr(Plain, "__module__", "src.data.plain")
     monkeypatch.setattr(data, "Plain", Plain, raising=False)
+    named = targets._named(CONFIGS) | {"src.data.Plain"}
+    monkeypatch.setattr(targets, "_named", lambda _: named)
     cfg = composed(*SMALL, *FACTS, f"paths.logs={tmp_path}/logs", "trainer.log_every_n_steps=1")
     with open_dict(cfg):
         cfg.dataset = {"_target_": "src.data.Plain", "batch_size": "${train.batch_size}"}

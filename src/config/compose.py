@@ -75,6 +75,8 @@ def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, _Choices]
     with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
         cfg = compose(name, list(overrides), return_hydra_config=True)
     choices = dict(cfg.hydra.runtime.choices)
+    if type(elements := OmegaConf.select(cfg, "group.elements")) is int:
+        cfg.group.elements = [elements]  # of groups that have one part
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg, choices

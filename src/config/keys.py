@@ -22,6 +22,7 @@ from src.config.arguments import Accepted, accepted_by, has_target, signature
 from src.config.compose import CONFIGS, flattened, nearest
 from src.config.instantiate import nodes
 from src.config.targets import ConfigError, check, locate
+from src.config.values import not_finite, wrong_values
 from src.data import Augmentation
 
 _HYDRA = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
@@ -66,12 +67,17 @@ def check_keys(cfg: DictConfig) -> None:
     for _, node in nodes(resolved):
         check(str(node["_target_"]))
     problems: list[_Problem] = []
+    values: list[_Problem] = []
     for key, node in nodes(resolved):
-        problems += _of_node(key, node, accepted_by(locate(node["_target_"]), node), node["_target_"])
+        target = locate(node["_target_"])
+        problems += _of_node(key, node, accepted_by(target, node), node["_target_"])
+        values += wrong_values(key, node, target)
     for key, target in _ARGUMENTS.items():
         if isinstance(node := OmegaConf.select(cfg, key), Mapping):
             problems += _of_node(key, node, signature(target), target.__name__)
+            values += wrong_values(key, OmegaConf.to_container(node, resolve=True), target)
     problems += _unread(OmegaConf.to_container(cfg, resolve=False))
+    problems = problems or [*values, *not_finite(resolved)]
     if problems:
         # A node that is referred to is there several times: where it is written, its key is shortest.
         raise ConfigError(min(problems, key=lambda problem: len(re.split(r"[.\[]", problem[0])))[1])

@@ -39,6 +39,7 @@ class _Top:
     """Keys of configs/train.yaml outside its sections."""
 
     seed: int
+    debug: bool
 
     def __post_init__(self) -> None:
         holds = type(self.seed) is int and 0 <= self.seed < 2**32
@@ -150,7 +151,8 @@ def _check(schema: type, section: DictConfig, prefix: str) -> None:
         typed = OmegaConf.structured(schema(**values))
         for name, value in values.items():
             # OmegaConf takes "3" for a number and "no" for false, but the program reads what is written.
-            require(name, value, typed[name] == value, _kind(hints[name]))
+            same = typed[name] == value and isinstance(typed[name], bool) == isinstance(value, bool)
+            require(name, value, same, _kind(hints[name]))
     except ValidationError as error:
         what = f"must be {_kind(hints[error.key])}, but got {values[error.key]!r}."
         raise ConfigError(f"`{prefix}{error.key}` {what}") from error

@@ -34,7 +34,7 @@ class ParameterGroups:
     their weights make a value: `lr_factor` of a kernel net says how much larger (docs/alias.md).
 
     Args:
-        kernel_lr: factor on the learning rate of all kernel nets.
+        kernel_lr: factor on the learning rate of all kernel nets, at least 0, as the others.
         kernel_decay: factor on their weight decay; the paper's code decays them as all others, 1.
         constant_lr: `lr_factor` of kernels that depend on no coordinate, which all kernel nets are replaced by there.
     """
@@ -42,6 +42,10 @@ class ParameterGroups:
     kernel_lr: float = 1.0
     kernel_decay: float = 1.0
     constant_lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        factors = {"kernel_lr": self.kernel_lr, "kernel_decay": self.kernel_decay, "constant_lr": self.constant_lr}
+        require_at_least(0, **{f"model.groups.{name}": factor for name, factor in factors.items()})
 
     def optimiser(self, net: nn.Module, make: Callable[[list[dict[str, Any]]], Optimizer]) -> Optimizer:
         """What `make` makes of the groups, with the factors applied to its learning rate and weight decay."""

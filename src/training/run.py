@@ -125,6 +125,9 @@ def check_train(cfg: DictConfig) -> None:
     check_run(cfg)
     if not (cfg.callbacks and cfg.callbacks.get("checkpoint")):
         raise ConfigError("`callbacks.checkpoint` must be there: the test set is looked at with the best checkpoint.")
+    logged = ["val/loss", *(f"val/{name}" for name in cfg.task.metrics)]
+    if (monitor := cfg.callbacks.checkpoint.monitor) not in logged:
+        raise ConfigError(f"`callbacks.checkpoint.monitor` must be one of {', '.join(logged)}, but got {monitor!r}.")
     devices = cfg.trainer.devices
     if (
         type(devices) is int
