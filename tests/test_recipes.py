@@ -274,7 +274,8 @@ WRONG = {
     "+net.droput=0.1": "`net.droput` is not an argument of .* Did you mean 'net.dropout'",
     "dataset.limit_train=0": "`limit_train` must be at least 1",
     "scheduler.warmup=-1": "`scheduler.warmup` must be",
-    "net.dropout=high": "`dropout` must be a probability",
+    "net.dropout=high": "`net.dropout` must be a number, but got 'high'",
+    "net.dropout=1.5": "`dropout` must be a probability",
 }
 
 
