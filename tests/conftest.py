@@ -97,15 +97,9 @@ SLOW = (
     *("test_recipes", "test_feature_figures", "test_notebook", "test_dashboard", "test_throughput", "test_plain_data"),
     *("test_report", "test_sweep_plans", "test_data_sets", "test_own_targets", "test_data_scripts", "test_stand_in"),
     *("test_data_datamodule", "test_equivariance_error", "test_kernel_redundancy", "test_study", "test_keys"),
-    *(
-        "test_compare",
-        "test_data_own",
-        "test_projected_runs",
-        "test_relaxed_runs",
-        "test_p4m",
-        "test_moebius",
-        "test_stages",
-    ),
+    *("test_compare", "test_data_own", "test_projected_runs", "test_relaxed_runs", "test_p4m", "test_moebius"),
+    *("test_stages", "test_divergence", "test_match", "test_segmentation", "test_projection", "test_relaxed"),
+    *("test_subgroups", "test_targets", "test_values"),
 )
 """Files that train nets, start processes or build many: not among those of `-m quick`, and begun first."""
 
