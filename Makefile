@@ -72,7 +72,7 @@ show: setup ## Draw samples before and after augmentation: make show DATA=cifar1
 
 # A process for each core, each with one thread: most tests are too small to share. Files go to whichever process is free,
 # the longest first (tests/conftest.py), and what a file prepares is prepared once.
-test: .venv/.installed-sweep ## Run all tests, or those of a minute: make test [JOBS=4] ARGS="-m quick"
+test: .venv/.installed-sweep ## Run all tests, or the quick ones: make test [JOBS=4] ARGS="-m quick"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-resume: setup ## Kill a run over and over, and compare what it comes to: docs/reliability.md
