@@ -127,7 +127,7 @@ class Checkpoints(Checkpoint):
 
     def _best_weights(self) -> dict[str, torch.Tensor]:
         state = torch.load(self.folder / BEST, map_location="cpu", weights_only=True)["state_dict"]
-        return {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+        return weights_of_net(state)
 
     def _has_best_weights(self) -> bool:
         """Whether weights.pt is there, whole, and those of best.ckpt."""
@@ -152,6 +152,11 @@ class Checkpoints(Checkpoint):
     def _stop(self, code: int) -> None:
         if code > _SAVE:
             raise Interrupted(signal.Signals(code - _SAVE))
+
+
+def weights_of_net(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those of a module's `net`, by their names in it."""
+    return {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
 
 
 def _link(source: Path, target: Path) -> None:

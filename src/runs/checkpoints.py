@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from src.callbacks.checkpoints import BEST, LAST, PREVIOUS, WEIGHTS
+from src.callbacks.checkpoints import BEST, LAST, PREVIOUS, WEIGHTS, weights_of_net
 from src.config.targets import ConfigError
 from src.data.io.files import replacing
 from src.runs.folder import RunFolder
@@ -110,8 +110,7 @@ def _weights_in(path: Path) -> dict[str, torch.Tensor]:
     content = load(path)
     if "weights" in content:
         return content["weights"]
-    state = content.get("state_dict", {})
-    return {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+    return weights_of_net(content.get("state_dict", {}))
 
 
 def load_weights(net: torch.nn.Module, weights: dict[str, torch.Tensor], strict: bool) -> list[str]:

@@ -14,7 +14,7 @@ from src.models.field_types import FieldTypes, Projection, TypedConv
 from src.models.gconv import GConv
 from src.models.layers import Layers
 from src.models.pooling import Invariants, SpatialPool
-from src.require import require, require_choice, require_positive
+from src.require import require, require_choice, require_positive, require_whole
 
 
 class MoebiusNet(nn.Module):
@@ -79,7 +79,7 @@ class MoebiusNet(nn.Module):
         whole = len(fields) == 3 and all(type(n) is int and n >= 0 for n in fields) and sum(fields) > 0
         require("net.fields", list(fields), whole, "three whole numbers, of scalar, sign-flip and regular fields")
         require_positive(**{"net.last": last}, **{f"net.hidden_sizes[{n}]": m for n, m in enumerate(hidden_sizes)})
-        require("net.pool_every", pool_every, type(pool_every) is int and pool_every >= 0, "a whole number of layers")
+        require_whole(**{"net.pool_every": pool_every})
         require_choice("pooling", pooling, ("max", "mean"))
         layers = Layers(conv, normalisation, activation)
         made = [FieldTypes(*fields).times(n) for n in hidden_sizes]
